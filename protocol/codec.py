@@ -1,0 +1,100 @@
+"""Frames: ``topic NUL body``, the body MessagePack. Pure: no socket, no clock.
+
+Whatever bytes are fed in, `decode` gives a message or raises `DataInvalid` (`UnknownKind` for a well-formed
+frame of a kind this version does not know), never another exception.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from protocol import messages
+from protocol.errors import DataInvalid, UnknownKind
+from protocol.messages import Message
+from protocol.topics import MAX_TOPIC_BYTES, SEPARATOR, Topic, parse_topic
+
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def _kinds() -> dict[str, type[Message]]:
+    classes = [getattr(messages, name) for name in messages.__all__]
+    return {c.kind: c for c in classes if isinstance(c, type) and issubclass(c, Message) and c.kind}
+
+
+MESSAGE_TYPES: dict[str, type[Message]] = _kinds()
+_decoders = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in MESSAGE_TYPES.items()}
+
+
+class Received(NamedTuple):
+    """A decoded frame."""
+
+    topic: Topic
+    message: Message
+
+
+def encode_body(message: Message) -> bytes:
+    """Return the MessagePack body of `message`."""
+    return _encoder.encode(message)
+
+
+def encode(message: Message, adapter: str = "", symbol: str = "") -> bytes:
+    """Return the frame of `message`.
+
+    Raises:
+        ValidationFailed: `adapter` or `symbol` cannot stand in a topic.
+    """
+    return b"".join((Topic(message.kind, adapter, symbol).encode(), SEPARATOR, _encoder.encode(message)))
+
+
+def encode_with(prefix: bytes, message: Message) -> bytes:
+    """Return the frame of `message` under a topic already encoded with `Topic.subscription`: the hot path."""
+    return prefix + _encoder.encode(message)
+
+
+def decode(frame: bytes) -> Received:
+    """Return the topic and message of `frame`.
+
+    Raises:
+        UnknownKind: The topic names a kind this version does not know, or an event body it does not know.
+        DataInvalid: Anything else that is wrong with it.
+    """
+    topic, body = split(frame)
+    return Received(topic, decode_body(topic.kind, body))
+
+
+def split(frame: bytes) -> tuple[Topic, bytes]:
+    """Return the topic and the undecoded body.
+
+    Raises:
+        DataInvalid: No separator, a topic that is none, or a frame over 4 MiB.
+    """
+    if len(frame) > MAX_FRAME_BYTES:
+        raise DataInvalid(f"a frame of {len(frame)} bytes; at most {MAX_FRAME_BYTES} are allowed")
+    end = frame.find(SEPARATOR, 0, MAX_TOPIC_BYTES + 1)
+    if end < 0:
+        raise DataInvalid(f"no topic in {frame[:40]!r}")
+    return parse_topic(frame[:end]), frame[end + 1 :]
+
+
+def decode_body(kind: str, body: bytes) -> Message:
+    """Return the message of `kind` that `body` spells.
+
+    Raises:
+        UnknownKind: No such kind, or an event whose body is of no known sort.
+        DataInvalid: `body` is no such message.
+    """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        raise UnknownKind(f"kind {kind!r} is not known here; a newer peer? It is skipped")
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        if "Invalid value" in str(error) and kind == "event":
+            raise UnknownKind(f"an event of an unknown sort: {error}") from None
+        raise DataInvalid(f"{kind}: {error}", {"kind": kind}) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataInvalid(f"{kind}: {error}", {"kind": kind}) from None

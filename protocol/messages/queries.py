@@ -1,0 +1,298 @@
+"""Requests on the adapter's queries ROUTER (role ``query``), and their replies. None has a side effect.
+
+Ranges are UTC milliseconds, both ends inclusive; bulk answers come in pages: ask again from `next_ms`
+(ticks: with `skip`, how many ticks of that millisecond were already taken) while `more` is true.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from market.instrument import Instrument
+from protocol.messages.base import Reply, Request
+from protocol.messages.events import Event, IntentEvent
+from protocol.messages.values import Account, Deal, Order, Position, Quote, SymbolMatch
+
+MAX_PAGE = 4096  # records in a page of ticks or rates: 240 KiB
+Page = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+Name = Annotated[str, Meta(max_length=64)]
+
+
+class GetSnapshot(Request, frozen=True, array_like=True):
+    """Ask for the whole trading state as of one event offset. `strategy` limits `intents` to one strategy."""
+
+    kind: ClassVar[str] = "get_snapshot"
+    strategy: Name = ""
+
+
+class Snapshot(Reply, frozen=True, array_like=True):
+    """The state as of event `offset`: apply events ``offset + 1`` on.
+
+    `intents`: open and unknown ones, and the last day's.
+    """
+
+    kind: ClassVar[str] = "snapshot"
+    log_id: str
+    offset: int
+    epoch: int
+    market_ms: int
+    account: Account | None
+    positions: tuple[Position, ...]
+    orders: tuple[Order, ...]
+    instruments: tuple[Instrument, ...]
+    intents: tuple[IntentEvent, ...]
+    trading_mode: str
+    connection: str
+    server_offset_minutes: int
+    server_time_status: str
+
+
+class GetEvents(Request, frozen=True, array_like=True):
+    """Ask for the events after offset `after` of log `log_id` (empty: whatever log there is)."""
+
+    kind: ClassVar[str] = "get_events"
+    after: int
+    log_id: Name = ""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 500
+
+
+class Events(Reply, frozen=True, array_like=True):
+    """Events in order. `first_offset` is the oldest the log still has, `last_offset` its newest."""
+
+    kind: ClassVar[str] = "events"
+    log_id: str
+    first_offset: int
+    last_offset: int
+    events: tuple[Event, ...]
+
+
+class GetAccount(Request, frozen=True, array_like=True):
+    """Ask for the account."""
+
+    kind: ClassVar[str] = "get_account"
+
+
+class AccountReply(Reply, frozen=True, array_like=True):
+    """The account as last polled."""
+
+    kind: ClassVar[str] = "account"
+    account: Account
+
+
+class GetPositions(Request, frozen=True, array_like=True):
+    """Ask for open positions, of one symbol if named."""
+
+    kind: ClassVar[str] = "get_positions"
+    symbol: Name = ""
+
+
+class Positions(Reply, frozen=True, array_like=True):
+    """Open positions."""
+
+    kind: ClassVar[str] = "positions"
+    positions: tuple[Position, ...]
+
+
+class GetOrders(Request, frozen=True, array_like=True):
+    """Ask for active orders, of one symbol if named."""
+
+    kind: ClassVar[str] = "get_orders"
+    symbol: Name = ""
+
+
+class Orders(Reply, frozen=True, array_like=True):
+    """Orders: active, or final ones for `GetHistoryOrders`."""
+
+    kind: ClassVar[str] = "orders"
+    orders: tuple[Order, ...]
+    more: bool = False
+
+
+class GetHistoryOrders(Request, frozen=True, array_like=True):
+    """Ask for final orders by the time they were done."""
+
+    kind: ClassVar[str] = "get_history_orders"
+    from_ms: int
+    to_ms: int
+
+
+class GetDeals(Request, frozen=True, array_like=True):
+    """Ask for deals by time, or of one position (`position_id` not 0; the range is then ignored)."""
+
+    kind: ClassVar[str] = "get_deals"
+    from_ms: int
+    to_ms: int
+    position_id: int = 0
+
+
+class Deals(Reply, frozen=True, array_like=True):
+    """Deals in time order; at most 4096: while `more`, ask again from the last one's time."""
+
+    kind: ClassVar[str] = "deals"
+    deals: tuple[Deal, ...]
+    more: bool = False
+
+
+class GetPrices(Request, frozen=True, array_like=True):
+    """Ask for the newest quotes; no symbol means all that are followed."""
+
+    kind: ClassVar[str] = "get_prices"
+    symbols: tuple[Name, ...] = ()
+
+
+class Prices(Reply, frozen=True, array_like=True):
+    """Newest quotes."""
+
+    kind: ClassVar[str] = "prices"
+    quotes: tuple[Quote, ...]
+
+
+class GetRates(Request, frozen=True, array_like=True):
+    """Ask for completed bars of a range, or with `count` the newest `count` opening at or before `to_ms` (0: now)."""
+
+    kind: ClassVar[str] = "get_rates"
+    symbol: Name
+    timeframe: Name
+    from_ms: int = 0
+    to_ms: int = 0
+    count: Annotated[int, Meta(ge=0, le=MAX_PAGE)] = 0
+
+
+class Rates(Reply, frozen=True, array_like=True):
+    """Bars, ascending, as 60-byte rate records; ``time`` is the open time in UTC seconds."""
+
+    kind: ClassVar[str] = "rates"
+    symbol: str
+    timeframe: str
+    records: bytes
+    more: bool = False
+    next_ms: int = 0
+
+
+class GetTicks(Request, frozen=True, array_like=True):
+    """Ask for ticks of a range from the terminal's history, skipping the first `skip` of millisecond `from_ms`."""
+
+    kind: ClassVar[str] = "get_ticks"
+    symbol: Name
+    from_ms: int
+    to_ms: int
+    skip: int = 0
+    limit: Page = MAX_PAGE
+
+
+class GetTickRange(Request, frozen=True, array_like=True):
+    """Ask for published ticks again by their ordinals, to heal a gap: `count` ticks from `first` of `epoch`.
+
+    NotFound: the epoch is over or the ticks are older than what the adapter keeps; then use `GetTicks`.
+    """
+
+    kind: ClassVar[str] = "get_tick_range"
+    symbol: Name
+    epoch: int
+    first: int
+    count: Page
+
+
+class Ticks(Reply, frozen=True, array_like=True):
+    """Ticks, oldest first, as 60-byte records in UTC. `first`: ordinal of the first (`GetTickRange`), else 0."""
+
+    kind: ClassVar[str] = "ticks"
+    symbol: str
+    records: bytes
+    first: int = 0
+    more: bool = False
+    next_ms: int = 0
+    next_skip: int = 0
+
+
+class FindSymbols(Request, frozen=True, array_like=True):
+    """Ask for the broker's symbols whose name or description contains `pattern` (``*`` matches any run)."""
+
+    kind: ClassVar[str] = "find_symbols"
+    pattern: Name = "*"
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class Symbols(Reply, frozen=True, array_like=True):
+    """Symbols found."""
+
+    kind: ClassVar[str] = "symbols"
+    symbols: tuple[SymbolMatch, ...]
+    more: bool = False
+
+
+class GetInstrument(Request, frozen=True, array_like=True):
+    """Ask for a symbol's specification."""
+
+    kind: ClassVar[str] = "get_instrument"
+    symbol: Name
+
+
+class InstrumentReply(Reply, frozen=True, array_like=True):
+    """A symbol's specification."""
+
+    kind: ClassVar[str] = "instrument"
+    instrument: Instrument
+
+
+class GetIntent(Request, frozen=True, array_like=True):
+    """Ask what became of one of our orders."""
+
+    kind: ClassVar[str] = "get_intent"
+    client_order_id: Name
+
+
+class CalculateMargin(Request, frozen=True, array_like=True):
+    """Ask the terminal for margin and, with `price_close` not 0, profit of a deal. `side`: ``buy`` or ``sell``."""
+
+    kind: ClassVar[str] = "calculate_margin"
+    symbol: Name
+    side: Name
+    volume: float
+    price: float = 0.0
+    price_close: float = 0.0
+
+
+class MarginReply(Reply, frozen=True, array_like=True):
+    """Margin and profit in the account's currency."""
+
+    kind: ClassVar[str] = "margin"
+    margin: float
+    profit: float
+
+
+class GetHealth(Request, frozen=True, array_like=True):
+    """Ask how the adapter and its terminal are."""
+
+    kind: ClassVar[str] = "get_health"
+
+
+class LinkHealth(Reply, frozen=True, array_like=True):
+    """One link process. `id` is its pid; `calls`, `timeouts`, `restarts` count since the adapter started."""
+
+    kind: ClassVar[str] = "link_health"
+    role: str
+    state: str
+    calls: int
+    timeouts: int
+    restarts: int
+    latency_ms: float
+
+
+class Health(Reply, frozen=True, array_like=True):
+    """Connection, authorisation, data feed and latency of the terminal, and counters for people and metrics."""
+
+    kind: ClassVar[str] = "health"
+    connection: str
+    breaker: str
+    terminal_connected: bool
+    trade_allowed: bool
+    newest_tick_age_ms: int
+    server_offset_minutes: int
+    server_time_status: str
+    isolated_links: bool
+    links: tuple[LinkHealth, ...]
+    counters: dict[str, int]
+    text: str = ""
