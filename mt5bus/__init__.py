@@ -1,0 +1,1 @@
+"""The command group, the configuration, the home folder and the platform's processes."""

@@ -1,0 +1,287 @@
+"""The configuration: file, environment and keyring merged, each value with its source.
+
+Later wins: defaults, the file, the environment, the keyring (which only ever gives the password, and only
+where nothing else did). The file is `--config`, else `MT5BUS_CONFIG`, else `mt5bus.toml` in the home, else
+the checkout's `mt5bus.toml` beside the packages, else none. See docs/decisions/0003.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mt5bus.errors import ConfigError
+from mt5bus.home import Home
+from mt5bus.secret import Secret
+from mt5bus.settings import PAPER_API, Settings
+
+FILE_NAME = "mt5bus.toml"
+KEYRING_SERVICE = "mt5bus"
+PASSWORD_KEY = "terminal.password"  # noqa: S105  the name of the key, not a password
+PASSWORD_VARIABLE = "MT5_PASSWORD"  # noqa: S105  the name of the variable
+DEFAULT = "default"
+
+# Variable, dotted key, and how its text becomes the value.
+_VARIABLES: tuple[tuple[str, str, Callable[[str], object]], ...] = (
+    ("MT5_LOGIN", "terminal.login", int),
+    (PASSWORD_VARIABLE, PASSWORD_KEY, str),
+    ("MT5_SERVER", "terminal.server", str),
+    ("MT5_PATH", "terminal.path", str),
+    ("MT5_TIMEOUT_MS", "terminal.timeout_ms", int),
+    ("MT5_MAX_RETRIES", "adapter.connection.max_retries", int),
+    ("MT5_RETRY_DELAY", "adapter.connection.retry_delay_s", float),
+    ("MT5_HEALTH_CHECK_INTERVAL", "adapter.connection.health_check_interval_s", float),
+    ("MT5BUS_PORT", "bus.port", int),
+)
+
+KeyringLookup = Callable[[str, str], str | None]
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The effective configuration and where it came from."""
+
+    home: Home
+    file: Path | None
+    """The file it was read from; None: no file anywhere."""
+    settings: Settings
+    sources: dict[str, str]
+    """Dotted key of every value to 'default', 'file PATH', 'environment NAME' or 'keyring SERVICE'."""
+
+
+def load(
+    home: Path | None = None,
+    file: Path | None = None,
+    *,
+    password: bool = False,
+    environ: Mapping[str, str] | None = None,
+    keyring_lookup: KeyringLookup | None = None,
+) -> Loaded:
+    """Read and check the whole configuration.
+
+    Args:
+        home: The home folder; None: `MT5BUS_HOME` or the platform's local data folder. It need not exist.
+        file: The configuration file; None: the first found of those the module names.
+        password: Keep the password in the result. Only who logs in, or hands it to who does, asks for it.
+        environ: Stands in for `os.environ`.
+        keyring_lookup: Stands in for `keyring.get_password`.
+
+    Raises:
+        ConfigError: A named file is missing or is no TOML, a key is unknown, a value is out of range.
+    """
+    environ = os.environ if environ is None else environ
+    where = Home.find(home, environ=environ)
+    found = find_file(where, file, environ=environ)
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if found is not None:
+        values = _read(found)
+        sources = {key: f"file {found}" for key, _ in _leaves(values)}
+    origin = str(found) if found is not None else "the defaults"
+    settings = _convert(values, origin)
+    values, environment_sources = _with_environment(values, environ)
+    sources |= environment_sources
+    if environment_sources:
+        settings = _convert(values, "the environment", sources=environment_sources)
+    if password and not settings.terminal.password and settings.terminal.login is not None:
+        stored = (keyring_lookup or _keyring_password)(KEYRING_SERVICE, str(settings.terminal.login))
+        if stored:
+            settings = with_password(settings, Secret(stored))
+            sources[PASSWORD_KEY] = f"keyring {KEYRING_SERVICE}"
+    if not password:
+        settings = with_password(settings, Secret())
+    settings = _with_absolute_paths(settings, found)
+    _check_together(settings, origin)
+    defaults = {key: DEFAULT for key, _ in _leaves(_plain(settings))}
+    return Loaded(home=where, file=found, settings=settings, sources=defaults | sources)
+
+
+def with_password(settings: Settings, password: Secret) -> Settings:
+    """Return the settings with this password in place of theirs."""
+    terminal = msgspec.structs.replace(settings.terminal, password=password)
+    return msgspec.structs.replace(settings, terminal=terminal)
+
+
+def find_file(home: Home, named: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Path | None:
+    """Return the absolute path of the configuration file, or None where there is none.
+
+    Raises:
+        ConfigError: A file was named, by argument or by `MT5BUS_CONFIG`, and is not there.
+    """
+    environ = os.environ if environ is None else environ
+    variable = environ.get("MT5BUS_CONFIG")
+    if named is not None or variable:
+        path = (named if named is not None else Path(variable or "")).expanduser().absolute()
+        if not path.is_file():
+            by = "--config" if named is not None else "MT5BUS_CONFIG"
+            raise ConfigError(f"there is no configuration file {path} ({by}): check the path, or leave it out")
+        return path
+    checkout = Path(__file__).resolve().parent.parent / FILE_NAME
+    return next((path for path in (home.path / FILE_NAME, checkout) if path.is_file()), None)
+
+
+def effective(settings: Settings) -> dict[str, object]:
+    """Return every value by its dotted key, secrets masked, in the schema's order."""
+    return dict(_leaves(_plain(settings)))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _with_environment(values: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    merged = dict(values)
+    sources: dict[str, str] = {}
+    for variable, key, parse in _VARIABLES:
+        text = environ.get(variable)
+        if not text:
+            continue
+        try:
+            value = parse(text)
+        except ValueError:
+            kind = "a whole number" if parse is int else "a number"
+            raise ConfigError(f"environment variable {variable}: {text!r} is not {kind}") from None
+        _put(merged, key.split("."), value)
+        sources[key] = f"environment {variable}"
+    return merged, sources
+
+
+def _put(table: dict[str, Any], words: list[str], value: object) -> None:
+    for word in words[:-1]:
+        inner = table.get(word)
+        table[word] = dict(inner) if isinstance(inner, dict) else {}
+        table = table[word]
+    table[words[-1]] = value
+
+
+def _convert(values: Mapping[str, Any], origin: str, *, sources: Mapping[str, str] | None = None) -> Settings:
+    try:
+        return msgspec.convert(values, Settings, dec_hook=_decode_secret)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_one_line(str(error), values, origin, sources or {})) from None
+
+
+def _decode_secret(wanted: type, value: object) -> object:
+    if wanted is not Secret:
+        raise NotImplementedError(wanted)
+    if not isinstance(value, str):
+        # The value is never named: it may be the password without its quotes.
+        raise TypeError("Expected `str`: put the password in quotes")
+    return Secret(value)
+
+
+def _one_line(text: str, values: Mapping[str, Any], origin: str, sources: Mapping[str, str]) -> str:
+    message, _, path = text.partition(" - at `")
+    section = path.removesuffix("`").removeprefix("$").removeprefix(".").replace("[...]", "")
+    unknown = re.search(r"unknown field `(.*)`", message)
+    if unknown:
+        key = f"{section}.{unknown[1]}" if section else unknown[1]
+        return f"{origin}: unknown key '{key}'{_suggestion(section, unknown[1])}"
+    value = "" if section == PASSWORD_KEY else _shown(_look_up(values, section))
+    source = sources.get(section)
+    where = source.replace("environment", "environment variable") if source else f"{origin}: key '{section}'"
+    return f"{where}: {message[:1].lower()}{message[1:]}{value}"
+
+
+def _suggestion(section: str, wrong: str) -> str:
+    node: Any = _plain(Settings())
+    for word in re.sub(r"\[\d+\]", ".0", section).split("."):
+        if word:
+            node = node[int(word)] if isinstance(node, list | tuple) else node.get(word, {})
+    near = difflib.get_close_matches(wrong, list(node), n=1)
+    return f"; did you mean '{near[0]}'?" if near else "; 'mt5bus config --describe' lists the keys"
+
+
+def _look_up(values: Any, dotted: str) -> object:
+    for word in re.sub(r"\[(\d+)\]", r".\1", dotted).split("."):
+        if isinstance(values, dict):
+            values = values.get(word)
+        elif isinstance(values, list) and word.isdigit():
+            values = values[int(word)]
+    return values
+
+
+def _shown(value: object) -> str:
+    return "" if isinstance(value, dict | list) or value is None else f", got {value!r}"
+
+
+def _plain(settings: Settings) -> Any:
+    return msgspec.to_builtins(settings, enc_hook=str)
+
+
+def _leaves(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict) and (value or not prefix):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{prefix}[{index}]")
+    else:
+        yield prefix, value
+
+
+def _with_absolute_paths(settings: Settings, file: Path | None) -> Settings:
+    """Make the paths of strategy files absolute: beside the configuration file, not the caller's folder."""
+    base = file.parent if file is not None else Path.cwd()
+    strategies = []
+    for strategy in settings.strategy:
+        where, _, name = strategy.class_path.rpartition(":")
+        if where.endswith(".py"):
+            path = (base / Path(where).expanduser()).absolute()
+            strategy = msgspec.structs.replace(strategy, class_path=f"{path}:{name}")
+        strategies.append(strategy)
+    return msgspec.structs.replace(settings, strategy=tuple(strategies))
+
+
+def _check_together(settings: Settings, origin: str) -> None:
+    """Refuse values that are fine alone but not with each other."""
+    for problem in _contradictions(settings):
+        raise ConfigError(f"{origin}: {problem}")
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    terminal, adapter = settings.terminal, settings.adapter
+    if terminal.clock == "feed" and terminal.api_module != PAPER_API:
+        yield f"key 'terminal.clock': 'feed' is only for the paper terminal, not for {terminal.api_module}"
+    if terminal.kind == "mt5" and terminal.manage and not terminal.path:
+        yield "key 'terminal.path' is needed: the path of terminal64.exe (or set terminal.manage = false)"
+    if terminal.kind == "mt5" and terminal.manage and not Path(terminal.path).is_file():
+        yield f"key 'terminal.path': there is no file {terminal.path}"
+    for index, strategy in enumerate(settings.strategy):
+        key = f"strategy[{index}]"
+        others = settings.strategy[:index]
+        if strategy.name in {other.name for other in others}:
+            yield f"key '{key}.name': two strategies are called {strategy.name!r}"
+        if strategy.number in {other.number for other in others}:
+            yield f"key '{key}.number': {strategy.number} is used by another strategy"
+        if strategy.timeframe not in adapter.timeframes:
+            yield f"key '{key}.timeframe': {strategy.timeframe} is not in adapter.timeframes"
+        for symbol in strategy.symbols:
+            if symbol not in adapter.symbols:
+                yield f"key '{key}.symbols': {symbol} is not in adapter.symbols"
+        path, _, _ = strategy.class_path.rpartition(":")
+        if path.endswith(".py") and not Path(path).is_file():
+            yield f"key '{key}.class': there is no file {path}"
+
+
+def _keyring_password(service: str, user: str) -> str | None:
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError:
+        return None  # the extra is not installed: then there is no password in it either
+    try:
+        return keyring.get_password(service, user)
+    except KeyringError as error:
+        raise ConfigError(f"the system keyring cannot be read ({error}): set MT5_PASSWORD instead") from error
