@@ -4,7 +4,7 @@ Every name other packages use is gathered here, but for `market.features`, which
 imported by its own name.
 """
 
-from market.bars import Bar, Timeframe
+from market.bars import Bar, BarBuilder, Timeframe, period_open_utc_ms, period_opens_utc_ms
 from market.instrument import (
     CalcMode,
     Execution,
@@ -21,9 +21,12 @@ from market.instrument import (
     normalize_volume,
     round_price,
 )
+from market.server_time import UTC_RULE, OffsetEstimator, ServerTimeRule, choose_rule, matching_rules
 
 __all__ = [
+    "UTC_RULE",
     "Bar",
+    "BarBuilder",
     "CalcMode",
     "Execution",
     "ExpirationFlag",
@@ -31,12 +34,18 @@ __all__ = [
     "FillingError",
     "FillingFlag",
     "Instrument",
+    "OffsetEstimator",
     "OrderFlag",
+    "ServerTimeRule",
     "Timeframe",
     "TradeMode",
     "VolumeError",
     "allowed_fillings",
     "choose_filling",
+    "choose_rule",
+    "matching_rules",
     "normalize_volume",
+    "period_open_utc_ms",
+    "period_opens_utc_ms",
     "round_price",
 ]

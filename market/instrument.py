@@ -212,9 +212,7 @@ def price_step(instrument: Instrument) -> float:
     return instrument.tick_size if instrument.tick_size > 0 else instrument.point
 
 
-def round_price(
-    instrument: Instrument, price: float, rounding: Literal["nearest", "down", "up"] = "nearest"
-) -> float:
+def round_price(instrument: Instrument, price: float, rounding: Literal["nearest", "down", "up"] = "nearest") -> float:
     """Return `price` on the symbol's tick grid.
 
     Raises:
@@ -251,9 +249,7 @@ def allowed_fillings(instrument: Instrument) -> tuple[Filling, ...]:
     return tuple(allowed)
 
 
-def choose_filling(
-    instrument: Instrument, *, pending: bool = False, preferred: Filling | None = None
-) -> Filling:
+def choose_filling(instrument: Instrument, *, pending: bool = False, preferred: Filling | None = None) -> Filling:
     """Return the filling an order shall carry.
 
     A pending order takes RETURN whatever the execution (BOC when preferred and allowed by the mask). A market
