@@ -6,13 +6,14 @@ frame of a kind this version does not know), never another exception.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import msgspec
 
 from protocol import messages
 from protocol.errors import DataInvalid, UnknownKind
-from protocol.messages import Message
+from protocol.messages import Message, Request
 from protocol.topics import MAX_TOPIC_BYTES, SEPARATOR, Topic, parse_topic
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
@@ -27,6 +28,8 @@ def _kinds() -> dict[str, type[Message]]:
 
 MESSAGE_TYPES: dict[str, type[Message]] = _kinds()
 _decoders = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in MESSAGE_TYPES.items()}
+_id_decoder = msgspec.msgpack.Decoder(Request)
+_place = re.compile(r"`\$\[(\d+)\]")
 
 
 class Received(NamedTuple):
@@ -95,6 +98,37 @@ def decode_body(kind: str, body: bytes) -> Message:
     except msgspec.ValidationError as error:
         if "Invalid value" in str(error) and kind == "event":
             raise UnknownKind(f"an event of an unknown sort: {error}") from None
-        raise DataInvalid(f"{kind}: {error}", {"kind": kind}) from None
+        raise _invalid(kind, error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataInvalid(f"{kind}: {error}", {"kind": kind}) from None
+
+
+def decode_request(frame: bytes) -> Request:
+    """Return the request in `frame`.
+
+    Raises:
+        DataInvalid: It holds no request.
+    """
+    message = decode(frame).message
+    if not isinstance(message, Request):
+        raise DataInvalid(f"{message.kind} is no request", {"kind": message.kind})
+    return message
+
+
+def request_id(frame: bytes) -> int:
+    """Return the id of a request that does not decode as a whole, so that its sender can be answered; else 0."""
+    try:
+        return _id_decoder.decode(split(frame)[1]).id
+    except (DataInvalid, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0
+
+
+def _invalid(kind: str, error: msgspec.ValidationError) -> DataInvalid:
+    # Messages travel as arrays: the error names a place, people need the field.
+    details, text = {"kind": kind}, str(error)
+    place = _place.search(text)
+    fields = MESSAGE_TYPES[kind].__struct_fields__
+    if place and int(place[1]) < len(fields):
+        details["field"] = fields[int(place[1])]
+        text = f"{details['field']}: {text}"
+    return DataInvalid(f"{kind}: {text}", details)

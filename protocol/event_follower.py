@@ -1,0 +1,183 @@
+"""Joining and following the event log: in order, once, without holes. No socket: it asks through a function.
+
+Joining: hear a beacon or an event, ask for a snapshot "as of N" (or, resuming, for the events since the last one
+handled), apply N + 1 on. A new log, or a consumer ahead of the log, means a full resync.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from protocol.errors import BusError
+from protocol.loop import Loop
+from protocol.messages import Event, Events, GetEvents, GetSnapshot, Reply, Request, Snapshot
+from protocol.numbering import EventPosition
+
+MAX_BUFFERED = 10_000  # live events held back while older ones are fetched; beyond it they are fetched again
+DEADLINE_S = 5.0
+RETRY_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Asks(Protocol):
+    """What `protocol.requests.Requester` does."""
+
+    def ask(
+        self,
+        make: Callable[[int], Request],
+        *,
+        on_reply: Callable[[Reply], None],
+        on_error: Callable[[BusError], None],
+        deadline_s: float,
+    ) -> int:
+        """Send a request."""
+        ...
+
+
+class EventFollower:
+    """Follows one adapter's event log.
+
+    Args:
+        on_event: Called for every event, in order, once.
+        on_snapshot: Called at joining without a position and at every full resync, before the first event after it.
+        position: Where to resume; None joins with a snapshot.
+        strategy: Limits the snapshot's intents to one strategy.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        queries: Asks,
+        *,
+        on_event: Callable[[Event], None],
+        on_snapshot: Callable[[Snapshot], None] | None,
+        position: EventPosition | None,
+        strategy: str = "",
+    ) -> None:
+        self._loop = loop
+        self._queries = queries
+        self._on_event = on_event
+        self._on_snapshot = on_snapshot
+        self._strategy = strategy
+        self._buffer: deque[Event] = deque(maxlen=MAX_BUFFERED)
+        self._asking = False
+        self._closed = False
+        self._newest = 0
+        self.position = position
+        self.live = False
+        self.received = 0
+        self.gaps = 0
+        self.healed = 0
+
+    def close(self) -> None:
+        """Ignore what is still on its way."""
+        self._closed = True
+
+    def on_beacon(self, log_id: str, offset: int) -> None:
+        """Compare our position with the log's newest offset."""
+        self._newest = offset
+        if self.position is None or self.position.log_id != log_id or self.position.offset > offset:
+            self._resync(log_id)
+        elif self.position.offset < offset:
+            self._fall_behind()
+        else:
+            self.live = True
+
+    def on_live(self, event: Event) -> None:
+        """Take an event from the stream."""
+        position = self.position
+        if position is None or position.log_id != event.log_id:
+            self._buffer.append(event)
+            self._resync(event.log_id)
+        elif event.offset == position.offset + 1 and not self._asking:
+            self._apply(event)
+        elif event.offset > position.offset:
+            self._buffer.append(event)
+            self._fall_behind()
+
+    def _apply(self, event: Event) -> None:
+        self.position = EventPosition(event.log_id, event.offset)
+        self.received += 1
+        self._on_event(event)
+
+    def _fall_behind(self) -> None:
+        if not self._asking:
+            self.gaps += 1
+            self._fetch()
+
+    def _resync(self, log_id: str) -> None:
+        if self._asking:
+            return
+        if self.position is not None:
+            log.warning(
+                "the event log is not the one followed so far: full resync",
+                extra={"followed": self.position.log_id, "offset": self.position.offset, "found": log_id},
+            )
+        self.live = False
+        self._ask(lambda request_id: GetSnapshot(request_id, self._strategy), self._on_snapshot_reply)
+
+    def _fetch(self) -> None:
+        position = self.position
+        if position is None:
+            return
+        self.live = False
+        self._ask(lambda request_id: GetEvents(request_id, position.offset, position.log_id), self._on_events)
+
+    def _ask(self, make: Callable[[int], Request], on_reply: Callable[[Reply], None]) -> None:
+        self._asking = True
+
+        def answered(reply: Reply) -> None:
+            self._asking = False
+            if not self._closed:
+                on_reply(reply)
+
+        def failed(error: BusError) -> None:
+            log.info("the event log cannot be read yet: asking again", extra={"error": error.code})
+            self._loop.after(RETRY_S, self._retry)
+
+        self._queries.ask(make, on_reply=answered, on_error=failed, deadline_s=DEADLINE_S)
+
+    def _retry(self) -> None:
+        # Not at once from here: the next beacon decides afresh what has to be asked.
+        self._asking = False
+
+    def _on_snapshot_reply(self, reply: Reply) -> None:
+        if not isinstance(reply, Snapshot):
+            return
+        self.position = EventPosition(reply.log_id, reply.offset)
+        if self._on_snapshot is not None:
+            self._on_snapshot(reply)
+        self._drain()
+
+    def _on_events(self, reply: Reply) -> None:
+        if not isinstance(reply, Events) or self.position is None:
+            return
+        if reply.log_id != self.position.log_id or reply.first_offset > self.position.offset + 1:
+            self._resync(reply.log_id)
+            return
+        for event in reply.events:
+            if event.offset == self.position.offset + 1:
+                self._apply(event)
+                self.healed += 1
+        if reply.events and self.position.offset < reply.last_offset:
+            self._fetch()
+        else:
+            self._drain()
+
+    def _drain(self) -> None:
+        """Apply what arrived meanwhile."""
+        while self._buffer and self.position is not None:
+            event = self._buffer[0]
+            if event.log_id != self.position.log_id or event.offset <= self.position.offset:
+                self._buffer.popleft()
+            elif event.offset == self.position.offset + 1:
+                self._buffer.popleft()
+                self._apply(event)
+            else:
+                self._fall_behind()
+                return
+        self.live = True

@@ -1,0 +1,137 @@
+"""A ROUTER that answers requests: decode, dispatch by type, reply now or later.
+
+A REQ peer sends ``[correlation, empty, frame]`` and a DEALER peer ``[empty, frame]``; whatever stands before the frame
+is echoed. Frames that are no request are counted, answered with an error where a peer can be named, and change nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import zmq
+
+from protocol import codec
+from protocol.errors import BusError, DataInvalid, NotFound
+from protocol.loop import Loop
+from protocol.messages import ErrorReply, Message, Reply, Request
+from protocol.sockets import Socket
+
+R = TypeVar("R", bound=Request)
+
+_MAX_ENVELOPE_PARTS = 3
+_BATCH = 100  # requests handled in one turn, so that timers and other sockets get theirs
+_LOGGED_MALFORMED = 20
+
+log = logging.getLogger(__name__)
+
+
+class Caller:
+    """Who asked, and the way back. Kept by a handler that answers later."""
+
+    __slots__ = ("_envelope", "_service", "name", "request_id")
+
+    def __init__(self, service: Service, envelope: list[bytes], name: str, request_id: int) -> None:
+        self._service = service
+        self._envelope = envelope
+        self.name = name
+        self.request_id = request_id
+
+    def reply(self, message: Reply) -> None:
+        """Send the answer. A peer that has gone is not an error: it asks again."""
+        self._service.send(self._envelope, message)
+
+    def fail(self, error: BusError) -> None:
+        """Send `error` as the answer."""
+        self.reply(ErrorReply(self.request_id, error.code, error.text, error.details))
+
+
+Handler = Callable[[Any, Caller], Reply | None]
+
+
+class Service:
+    """Requests by type, each with its handler.
+
+    Args:
+        adapter: Name that replies carry in their topic.
+    """
+
+    def __init__(self, loop: Loop, socket: Socket, *, adapter: str) -> None:
+        self._loop = loop
+        self._socket = socket
+        self._adapter = adapter
+        self._handlers: dict[type[Request], Handler] = {}
+        self.requests = 0
+        self.malformed = 0
+        self.undelivered = 0
+        loop.watch(socket, self._on_readable)
+
+    def handle(self, request: type[R], handler: Callable[[R, Caller], Reply | None]) -> None:
+        """Let `handler` answer every `request`: it returns the reply, or None and uses the caller later.
+
+        A `BusError` it raises becomes the answer.
+        """
+        self._handlers[request] = handler
+
+    def close(self) -> None:
+        """Stop answering and close the socket."""
+        self._loop.unwatch(self._socket)
+        self._socket.close()
+
+    def send(self, envelope: list[bytes], message: Message) -> None:
+        """Send `message` back along `envelope`, never blocking."""
+        try:
+            self._socket.send_multipart([*envelope, codec.encode(message, self._adapter)], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            # Gone (EHOSTUNREACH is silent on a ROUTER) or at its mark: it does not read, so it cannot be told.
+            self.undelivered += 1
+
+    def _on_readable(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._on_parts(parts)
+
+    def _on_parts(self, parts: list[zmq.Frame]) -> None:
+        name = _peer_name(parts[-1])
+        envelope = [part.bytes for part in parts[:-1]]
+        if not 1 <= len(envelope) <= _MAX_ENVELOPE_PARTS:
+            self._count_malformed(name, "a message of the wrong number of parts")
+            return
+        frame = parts[-1].bytes
+        try:
+            request = codec.decode_request(frame)
+        except DataInvalid as error:
+            self._count_malformed(name, error.text)
+            self.send(envelope, ErrorReply(codec.request_id(frame), error.code, error.text, error.details))
+            return
+        self._dispatch(request, Caller(self, envelope, name, request.id))
+
+    def _dispatch(self, message: Request, caller: Caller) -> None:
+        self.requests += 1
+        handler = self._handlers.get(type(message))
+        try:
+            if handler is None:
+                raise NotFound(f"this socket does not answer {message.kind}: ask the one that does (docs/protocol.md)")
+            reply = handler(message, caller)
+        except BusError as error:
+            caller.fail(error)
+            return
+        if reply is not None:
+            caller.reply(reply)
+
+    def _count_malformed(self, name: str, text: str) -> None:
+        self.malformed += 1
+        if self.malformed <= _LOGGED_MALFORMED:
+            log.warning("a malformed request was refused", extra={"peer": name, "reason": text[:200]})
+
+
+def _peer_name(frame: zmq.Frame) -> str:
+    """Return the name of the key that the frame came under (set by the gatekeeper)."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""
