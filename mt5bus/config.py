@@ -19,7 +19,7 @@ import msgspec
 
 from mt5bus.errors import ConfigError
 from mt5bus.home import Home
-from mt5bus.secret import Secret
+from mt5bus.secret import MASK, Secret
 from mt5bus.settings import PAPER_API, Settings
 
 FILE_NAME = "mt5bus.toml"
@@ -27,6 +27,7 @@ KEYRING_SERVICE = "mt5bus"
 PASSWORD_KEY = "terminal.password"  # noqa: S105  the name of the key, not a password
 PASSWORD_VARIABLE = "MT5_PASSWORD"  # noqa: S105  the name of the variable
 DEFAULT = "default"
+_URL_PASSWORD = re.compile(r"(://[^/:@]*:)[^/@]*(@)")
 
 # Variable, dotted key, and how its text becomes the value.
 _VARIABLES: tuple[tuple[str, str, Callable[[str], object]], ...] = (
@@ -128,7 +129,9 @@ def find_file(home: Home, named: Path | None = None, *, environ: Mapping[str, st
 
 def effective(settings: Settings) -> dict[str, object]:
     """Return every value by its dotted key, secrets masked, in the schema's order."""
-    return dict(_leaves(_plain(settings)))
+    values = dict(_leaves(_plain(settings)))
+    values["logger.url"] = _URL_PASSWORD.sub(rf"\1{MASK}\2", settings.logger.url)
+    return values
 
 
 def _read(path: Path) -> dict[str, Any]:
