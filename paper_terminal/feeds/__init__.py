@@ -4,6 +4,18 @@ A feed is anything that satisfies `Feed`.
 """
 
 from paper_terminal.feeds.base import Clock, Feed, FeedError
+from paper_terminal.feeds.files import CrossedPolicy, FileFeed, FileReport, TickFile
 from paper_terminal.feeds.synthetic import DEFAULT_SYMBOLS, SyntheticFeed, SyntheticSymbol
 
-__all__ = ["DEFAULT_SYMBOLS", "Clock", "Feed", "FeedError", "SyntheticFeed", "SyntheticSymbol"]
+__all__ = [
+    "DEFAULT_SYMBOLS",
+    "Clock",
+    "CrossedPolicy",
+    "Feed",
+    "FeedError",
+    "FileFeed",
+    "FileReport",
+    "SyntheticFeed",
+    "SyntheticSymbol",
+    "TickFile",
+]

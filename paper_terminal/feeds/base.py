@@ -32,7 +32,7 @@ class Feed(Protocol):
 
     @property
     def start_ms(self) -> int:
-        """First moment `take` delivers from, UTC milliseconds; what is earlier is history."""
+        """Moment from which `take` delivers (that millisecond included), UTC; what is earlier is history."""
         ...
 
     def history(self, symbol: str, from_ms: int, to_ms: int) -> Records:

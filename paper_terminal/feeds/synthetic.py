@@ -122,7 +122,7 @@ class SyntheticFeed:
         Args:
             seed: Chooses the market. Any integer.
             symbols: What is quoted.
-            start_ms: `take` delivers ticks after this moment, UTC milliseconds. It does not change prices.
+            start_ms: `take` delivers from this moment on, UTC milliseconds. It does not change prices.
             weekends: Quote at weekends too. Otherwise closed from Friday to Sunday, 22:00 UTC both.
             clock: `wall`, or `feed` to run the market at any speed.
 
@@ -138,7 +138,7 @@ class SyntheticFeed:
             raise FeedError("the synthetic market names a symbol twice")
         self._start_ms = start_ms
         self._clock: Clock = clock
-        self._taken_ms = start_ms
+        self._taken_ms = start_ms - 1
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ class SyntheticFeed:
 
     @property
     def start_ms(self) -> int:
-        """Moment after which `take` delivers, UTC milliseconds."""
+        """Moment from which `take` delivers, UTC milliseconds."""
         return self._start_ms
 
     def history(self, symbol: str, from_ms: int, to_ms: int) -> Records:

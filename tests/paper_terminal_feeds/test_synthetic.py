@@ -52,7 +52,7 @@ def test_ticks_taken_in_any_steps_are_the_history(cuts: list[int]) -> None:
             assert len(ticks)
             taken[symbol].append(ticks)
     for symbol, parts in taken.items():
-        assert np.array_equal(np.concatenate(parts), live.history(symbol, WEDNESDAY_MS + 1, end_ms))
+        assert np.array_equal(np.concatenate(parts), live.history(symbol, WEDNESDAY_MS, end_ms))
 
 
 def test_take_gives_nothing_twice_and_nothing_when_time_goes_back() -> None:
