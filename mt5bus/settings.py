@@ -247,7 +247,9 @@ class Supervisor(Section, frozen=True):
     max_restarts: Annotated[int, Meta(ge=1, le=1000, description="restarts allowed within the window")] = 10
     restart_window_s: Annotated[Seconds, Meta(description="the window those are counted in: s")] = 300.0
     start_deadline_s: Annotated[Seconds, Meta(description="a node from start to its first hello: s")] = 20.0
-    stop_deadline_s: Annotated[Seconds, Meta(description="all nodes from the order to stop to their end: s")] = 5.0
+    stop_deadline_s: Annotated[
+        Seconds, Meta(description="from being told to stop to being killed; nodes, adapter, terminal in turn: s")
+    ] = 2.5
 
 
 class Captures(Section, frozen=True):

@@ -1,0 +1,144 @@
+"""The terminal as a supervised process: how to start it, find it again and ask it to end.
+
+The paper terminal is one of our modules; `terminal64.exe` is found by the path of its program, because it replaces
+itself when it updates: a new process of the same program shortly after its end is an update, not a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+
+from mt5bus.config import Loaded
+from mt5bus.errors import ProcessError
+from mt5bus.processes import ProcessIdentity, module_command
+from supervisor.children import Child, ChildSpec, find_running
+from supervisor.specs import TERMINAL
+
+log = logging.getLogger(__name__)
+
+
+def paper_folder(loaded: Loaded) -> Path:
+    """Return the folder of the paper terminal, absolute."""
+    named = loaded.settings.terminal.path
+    return Path(named).expanduser().absolute() if named else loaded.home.terminal
+
+
+def terminal_spec(loaded: Loaded) -> ChildSpec | None:
+    """Return how to start the terminal; None when somebody else does (`terminal.manage = false`)."""
+    settings = loaded.settings.terminal
+    if not settings.manage:
+        return None
+    output = loaded.home.logs / "terminal-output.txt"
+    if settings.kind == "mt5":
+        program = Path(settings.path).absolute()
+        command = (str(program), "/portable") if settings.portable else (str(program),)
+        return ChildSpec(name=TERMINAL, command=command, output=output, marks=(), folder=program.parent)
+    folder = str(paper_folder(loaded))
+    arguments = ["--path", folder]
+    if loaded.settings.paper:
+        arguments += ["--config", str(paper_settings_file(loaded))]
+    return ChildSpec(
+        name=TERMINAL,
+        command=tuple(module_command("paper_terminal", *arguments)),
+        output=output,
+        marks=("-m", "paper_terminal", "--path", folder),
+        # Relative paths in [paper] (a file feed) are meant from where the configuration file is.
+        folder=loaded.file.parent if loaded.file is not None else None,
+    )
+
+
+def paper_settings_file(loaded: Loaded) -> Path:
+    """Return where the [paper] table is handed to the paper terminal."""
+    return loaded.home.run / "paper.toml"
+
+
+def write_paper_settings(loaded: Loaded) -> None:
+    """Write the [paper] table as a file of its own, which the paper terminal checks.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    if loaded.settings.terminal.kind == "paper" and loaded.settings.paper:
+        paper_settings_file(loaded).write_text(toml_text(loaded.settings.paper), encoding="utf-8", newline="\n")
+
+
+def toml_text(table: Mapping[str, object]) -> str:
+    """Return a table as TOML, one line a key."""
+    return "".join(f"{_key(key)} = {_value(value)}\n" for key, value in table.items())
+
+
+def _key(key: str) -> str:
+    return _text(key)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(inner) for inner in value) + "]"
+    if isinstance(value, int | float):
+        return repr(value)
+    return str(value)  # the dates and times of TOML
+
+
+def _text(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(sign if sign >= " " and sign != "\x7f" else f"\\u{ord(sign):04x}" for sign in escaped) + '"'
+
+
+def find_terminal(loaded: Loaded, spec: ChildSpec) -> ProcessIdentity | None:
+    """Return the terminal of this configuration if it runs already."""
+    if loaded.settings.terminal.kind == "paper":
+        return find_running([spec]).get(TERMINAL)
+    return _by_program(Path(spec.command[0]))
+
+
+def successor_finder(loaded: Loaded, spec: ChildSpec) -> Callable[[], Child | None]:
+    """Return what finds the terminal under a new process after its end; only a real one renews itself."""
+
+    def find() -> Child | None:
+        identity = find_terminal(loaded, spec) if loaded.settings.terminal.kind == "mt5" else None
+        return Child(identity) if identity is not None else None
+
+    return find
+
+
+def _by_program(program: Path) -> ProcessIdentity | None:
+    wanted = os.path.normcase(program)
+    for process in psutil.process_iter():
+        try:
+            if os.path.normcase(process.exe()) == wanted:
+                return ProcessIdentity.of(process.pid)
+        except (psutil.Error, ProcessError, OSError):
+            continue
+    return None
+
+
+def ask_to_end(pid: int) -> None:
+    """Ask a terminal to end: a window message on Windows, SIGTERM elsewhere. It may refuse; the caller then kills."""
+    try:
+        if sys.platform == "win32":
+            taskkill = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "taskkill.exe"
+            subprocess.Popen(
+                [str(taskkill), "/PID", str(pid)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                creationflags=subprocess.CREATE_NO_WINDOW,
+            )
+        else:
+            os.kill(pid, signal.SIGTERM)
+    except OSError as error:
+        log.warning("the terminal could not be asked to end", extra={"target": pid, "reason": str(error)})
