@@ -1,0 +1,224 @@
+"""What a link does for each command. No socket here: tests run it in-process on a fake API module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from broker_adapter.api_failure import ApiFailure, last_failure
+from broker_adapter.api_types import ApiAccount, ApiDeal, ApiOrder, ApiPosition, ApiTerminal
+from broker_adapter.link_messages import (
+    NO_API,
+    NO_TERMINAL,
+    PIPE_CODES,
+    REFUSED,
+    RES_E_AUTH_FAILED,
+    RES_E_TIMEOUT,
+    AnyCommand,
+    Attach,
+    Attached,
+    Call,
+    Check,
+    PollTicks,
+    PollTrade,
+    ReadTicks,
+    Send,
+    TradePolled,
+)
+from broker_adapter.link_orders import OrderSender
+from broker_adapter.link_ticks import TickReader
+from broker_adapter.terminal_presence import terminal_runs
+
+READING_FUNCTIONS = frozenset({
+    "account_info",
+    "copy_rates_from",
+    "copy_rates_from_pos",
+    "copy_rates_range",
+    "copy_ticks_from",
+    "copy_ticks_range",
+    "history_deals_get",
+    "history_deals_total",
+    "history_orders_get",
+    "history_orders_total",
+    "order_calc_margin",
+    "order_calc_profit",
+    "orders_get",
+    "orders_total",
+    "positions_get",
+    "positions_total",
+    "symbol_info",
+    "symbol_info_tick",
+    "symbol_select",
+    "symbols_get",
+    "symbols_total",
+    "terminal_info",
+    "version",
+})
+
+
+class Executor:
+    """Carries out commands on an API module.
+
+    Args:
+        api: The module; None if it could not be imported, then every command fails with `problem`.
+        module: Its name.
+        adapter_lives: Whether the adapter that started this link is still there.
+    """
+
+    def __init__(
+        self,
+        api: Any,
+        *,
+        module: str,
+        problem: str = "",
+        monotonic_ns: Callable[[], int],
+        adapter_lives: Callable[[], bool],
+    ) -> None:
+        self._api = api
+        self._module = module
+        self._problem = problem
+        self._ticks = TickReader(api)
+        self._orders = OrderSender(api, monotonic_ns=monotonic_ns, adapter_lives=adapter_lives)
+        self._handlers: dict[type[Any], Callable[[Any], Any]] = {
+            Call: self._call,
+            Attach: self._attach,
+            Send: self._orders.send,
+            Check: self._orders.check,
+            PollTicks: self._ticks.poll,
+            ReadTicks: self._ticks.read,
+            PollTrade: self._poll_trade,
+        }
+
+    def execute(self, command: AnyCommand) -> bytes:
+        """Return the command's value as MessagePack.
+
+        Raises:
+            ApiFailure: The API or the link refused.
+            Exception: Whatever else the API module raises.
+        """
+        if self._api is None:
+            raise ApiFailure(NO_API, self._problem)
+        return encode_value(self._handlers[type(command)](command))
+
+    def _call(self, command: Call) -> Any:
+        if command.function not in READING_FUNCTIONS:
+            raise ApiFailure(REFUSED, f"{command.function} is not called this way")
+        function = getattr(self._api, command.function, None)
+        if function is None:
+            raise ApiFailure(NO_API, f"{self._module} has no function {command.function}")
+        # An empty dict of keywords counts as keywords in this API, so none is ever passed.
+        value = function(*command.args, **command.kwargs) if command.kwargs else function(*command.args)
+        if value is None or value is False:
+            raise last_failure(self._api)
+        return value
+
+    def _attach(self, command: Attach) -> Attached:
+        if not command.may_start and not terminal_runs(self._module, self._api, command.path):
+            raise ApiFailure(NO_TERMINAL, f"no terminal runs at {command.path or 'any path'}")
+        logged_in = self._initialize(command)
+        account = self._api.account_info()
+        if account is None:
+            failure = last_failure(self._api)
+            if failure.code in PIPE_CODES:
+                raise failure
+        if command.login and not logged_in and not _is_account(account, command):
+            if not self._api.login(
+                command.login, password=command.password, server=command.server, timeout=command.timeout_ms
+            ):
+                raise last_failure(self._api)
+            logged_in = True
+            account = self._api.account_info()
+        terminal = self._api.terminal_info()
+        if terminal is None:
+            raise last_failure(self._api)
+        return Attached(
+            terminal=msgspec.convert(terminal, ApiTerminal, strict=False),
+            account=None if account is None else msgspec.convert(account, ApiAccount, strict=False),
+            version=self._api.version(),
+            logged_in=logged_in,
+        )
+
+    def _initialize(self, command: Attach) -> bool:
+        """Attach, logging in only where the terminal has no account of its own; return whether it logged in."""
+        words: tuple[Any, ...] = (command.path,) if command.path else ()
+        options: dict[str, Any] = {"timeout": command.timeout_ms}
+        if command.portable:
+            options["portable"] = True
+        if self._api.initialize(*words, **options):
+            return False
+        failure = last_failure(self._api)
+        if not command.login or failure.code not in {RES_E_AUTH_FAILED, RES_E_TIMEOUT}:
+            raise failure
+        options |= {"login": command.login, "password": command.password, "server": command.server}
+        if not self._api.initialize(*words, **options):
+            raise last_failure(self._api)
+        return True
+
+    def _poll_trade(self, command: PollTrade) -> TradePolled:
+        api = self._api
+        between = (command.from_s, command.to_s)
+        terminal = self._must(api.terminal_info())
+        account = self._must(api.account_info())
+        positions = self._must(api.positions_get())
+        orders = self._must(api.orders_get())
+        orders_total = int(self._must(api.history_orders_total(*between)))
+        history_orders = deals = None
+        if orders_total != command.known_orders:
+            history_orders = self._must(api.history_orders_get(*between))
+        # Deals last: a position that is gone has its deal among them.
+        deals_total = int(self._must(api.history_deals_total(*between)))
+        if deals_total != command.known_deals:
+            deals = self._must(api.history_deals_get(*between))
+        return TradePolled(
+            terminal=msgspec.convert(terminal, ApiTerminal, strict=False),
+            account=msgspec.convert(account, ApiAccount, strict=False),
+            positions=msgspec.convert(positions, tuple[ApiPosition, ...], strict=False),
+            orders=msgspec.convert(orders, tuple[ApiOrder, ...], strict=False),
+            history_orders=None
+            if history_orders is None
+            else msgspec.convert(history_orders, tuple[ApiOrder, ...], strict=False),
+            deals=None if deals is None else msgspec.convert(deals, tuple[ApiDeal, ...], strict=False),
+            orders_total=orders_total,
+            deals_total=deals_total,
+        )
+
+    def _must(self, value: Any) -> Any:
+        if value is None:
+            raise last_failure(self._api)
+        return value
+
+
+def _is_account(account: Any, command: Attach) -> bool:
+    if account is None or int(account.login) != command.login:
+        return False
+    return not command.server or str(account.server) == command.server
+
+
+def encode_value(value: Any) -> bytes:
+    """Return `value` as MessagePack: struct sequences as arrays, record arrays as their bytes."""
+    try:
+        return msgspec.msgpack.encode(value, enc_hook=_plain)
+    except UnicodeEncodeError:
+        # A broker's text with half a surrogate pair; one odd sign must not cost the whole answer.
+        return msgspec.msgpack.encode(_clean(value), enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise NotImplementedError(f"a {type(value).__name__} cannot be handed over")
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, msgspec.Struct):
+        return [_clean(getattr(value, name)) for name in value.__struct_fields__]
+    if isinstance(value, list | tuple):
+        return [_clean(each) for each in value]
+    return value
