@@ -1,0 +1,84 @@
+"""A peer in a thread: gatekeeper, services and publisher on real sockets, for what blocks or runs beside the test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import zmq
+
+from protocol.keys import Identity, new_identity
+from protocol.loop import Loop
+from protocol.service import Service
+from protocol.sockets import Socket, bind_router, bind_streams
+from protocol.zap import Gatekeeper
+
+ANY_PORT = "tcp://127.0.0.1:0"
+SERVER = new_identity("adapter")
+FRIEND = new_identity("friend")
+STRANGER = new_identity("stranger")
+
+
+def endpoint(socket: Socket) -> str:
+    """Return the address that a socket is bound to."""
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+class Peer:
+    """One loop with a gatekeeper that admits `FRIEND` everywhere, and whoever `admit` names."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.admitted: dict[str, dict[bytes, str]] = {}
+        self.gatekeeper = Gatekeeper(self.loop, self._names)
+        self._closers: list[Callable[[], None]] = [self.gatekeeper.close]
+
+    def _names(self, role: str) -> dict[bytes, str]:
+        return {FRIEND.public: FRIEND.name} | self.admitted.get(role, {})
+
+    def admit(self, identity: Identity, *roles: str) -> None:
+        """Admit `identity` to the sockets of `roles`."""
+        for role in roles:
+            self.admitted.setdefault(role, {})[identity.public] = identity.name
+
+    def service(self, role: str = "query", address: str = ANY_PORT) -> tuple[Service, str]:
+        """Return a service on a ROUTER, and its address."""
+        socket = bind_router(self.loop.context, address, identity=SERVER, domain=role)
+        service = Service(self.loop, socket, adapter="main")
+        self._closers.append(service.close)
+        return service, endpoint(socket)
+
+    def streams(self, address: str = ANY_PORT) -> tuple[Socket, str]:
+        """Return a publisher's socket and its address."""
+        socket = bind_streams(self.loop.context, address, identity=SERVER)
+        self._closers.append(socket.close)
+        return socket, endpoint(socket)
+
+    def on_close(self, closer: Callable[[], None]) -> None:
+        """Call `closer` before everything that was made earlier is closed."""
+        self._closers.append(closer)
+
+    def close(self) -> None:
+        """Close everything."""
+        for closer in reversed(self._closers):
+            closer()
+        self.loop.close()
+
+
+@contextmanager
+def running(peer: Peer) -> Iterator[Peer]:
+    """Turn the peer's loop in a thread of its own; close it at the end, in that thread."""
+
+    def life() -> None:
+        peer.loop.run()
+        peer.close()
+
+    thread = threading.Thread(target=life, name="peer")
+    thread.start()
+    try:
+        yield peer
+    finally:
+        peer.loop.stop()
+        thread.join(10)
+        assert not thread.is_alive()
