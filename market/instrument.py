@@ -17,7 +17,7 @@ import msgspec
 
 # How far a number may lie off its grid and still count as on it, in grid steps. Prices and volumes arrive as
 # binary floats: 0.3 / 0.1 is 2.9999999999999996 and means 3.
-GRID_TOLERANCE = 1e-6
+GRID_TOLERANCE = 1e-5
 
 
 class Execution(IntEnum):
