@@ -233,3 +233,15 @@ def _parent_pid(process: psutil.Process) -> int:
         return process.ppid()
     except psutil.Error:
         return -1
+
+
+def last_words(output: Path) -> str:
+    """Return the last line of a process's output file as a clause; empty if it said nothing."""
+    try:
+        with output.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4096))
+            lines = stream.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"; it said: {last[:500]}" if last else ""

@@ -53,6 +53,10 @@ class Process(Protocol):
         """End it at once."""
         ...
 
+    def usage(self) -> tuple[float, float]:
+        """CPU in percent of one core, memory in MB."""
+        ...
+
     def is_or_started(self, pid: int) -> bool:
         """Whether a process is this one or below it."""
         ...
@@ -181,6 +185,14 @@ class Supervised:
             self._become(Event.TOLD_TO_STOP)
             self._due_ns = self._in(self._stop_deadline_s)
             self._kills = 0
+
+    def kill_now(self) -> None:
+        """Kill it without waiting for its deadline: there is no way to ask it."""
+        self._kill()
+
+    def usage(self) -> tuple[float, float]:
+        """Return (CPU in percent of one core, resident memory in MB); zeros without a process."""
+        return self.child.usage() if self.child is not None else (0.0, 0.0)
 
     def on_hello(self, hello: Hello, routing_id: bytes) -> bool:
         """Take note of a node that presents itself; return False for a stranger of that name."""
