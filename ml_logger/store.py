@@ -29,6 +29,9 @@ LOCK_WAIT_MS = 500
 SERVER_WAIT_S = 2
 
 
+_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+
+
 class Counts(msgspec.Struct, frozen=True):
     """Rows in the store."""
 
@@ -54,13 +57,12 @@ def store_url(configured: str, folder: Path) -> URL:
             "[logger] url is no database URL: write sqlite:///PATH or postgresql://USER@HOST/DATABASE,"
             " or leave it empty for the SQLite file in the home"
         ) from None
-    if url.drivername == "postgresql":
-        url = url.set(drivername="postgresql+psycopg")
-    if url.get_backend_name() not in {"sqlite", "postgresql"}:
+    driver = _DRIVERS.get(url.get_backend_name())
+    if driver is None:
         raise StoreUnusable(
             f"[logger] url names a {url.get_backend_name()} database: the store knows sqlite and postgresql"
         )
-    return url
+    return url.set(drivername=driver)
 
 
 class Store:
@@ -187,7 +189,8 @@ class Store:
         """Insert what is new, let the rest replace what is there by the table's rule; return how many were new."""
         table = schema.metadata.tables[name]
         insert = self._insert(table)
-        fresh = connection.execute(insert.on_conflict_do_nothing(), rows).rowcount
+        counted = {"preserve_rowcount": True}
+        fresh = connection.execute(insert.on_conflict_do_nothing(), rows, execution_options=counted).rowcount
         rule = schema.REPLACES.get(name)
         if rule is not None and fresh < len(rows):
             keys = [column.name for column in table.primary_key]
