@@ -23,10 +23,10 @@ from protocol.errors import (
 )
 from protocol.keys import Identity
 from protocol.messages import ErrorReply, OrderRequest, Reply, Request
-from protocol.sockets import Context, connect_requester
+from protocol.sockets import MONITORED, Context, connect_requester
 
 MAX_POLL_MS = 250  # Windows: Ctrl-C does not end a poll
-_FAILURES = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_FAILURES = MONITORED & ~zmq.EVENT_HANDSHAKE_SUCCEEDED
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ class BlockingRequester:
     def _open(self) -> None:
         self._handshake = 0
         self._socket = connect_requester(
-            self._context, self._address, identity=self._identity, server_key=self._server_key
+            self._context, self._address, identity=self._identity, server_key=self._server_key, monitored=True
         )
-        self._monitor = self._socket.get_monitor_socket(_FAILURES | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._monitor = self._socket.get_monitor_socket(MONITORED)
 
     def next_id(self) -> int:
         """Return the id of the next request."""

@@ -66,7 +66,8 @@ class EventFollower:
         self._buffer: deque[Event] = deque(maxlen=MAX_BUFFERED)
         self._asking = False
         self._closed = False
-        self._newest = 0
+        self._epoch = 0  # the newest life of the adapter that we heard of
+        self._position_epoch = 0  # the life in which the log is known to have come to our position
         self.position = position
         self.live = False
         self.received = 0
@@ -77,22 +78,30 @@ class EventFollower:
         """Ignore what is still on its way."""
         self._closed = True
 
-    def on_beacon(self, log_id: str, offset: int) -> None:
-        """Compare our position with the log's newest offset."""
-        self._newest = offset
-        if self.position is None or self.position.log_id != log_id or self.position.offset > offset:
+    def on_beacon(self, log_id: str, offset: int, epoch: int) -> None:
+        """Compare our position with the log's newest offset, as it was in `epoch`."""
+        if epoch < self._epoch:
+            return  # of an earlier life of the adapter, still in the queue
+        self._epoch = epoch
+        position = self.position
+        if position is None or position.log_id != log_id:
             self._resync(log_id)
-        elif self.position.offset < offset:
+        elif position.offset < offset:
             self._fall_behind()
-        else:
-            self.live = True
+        elif position.offset == offset:
+            self.live = not self._asking
+        elif epoch > self._position_epoch:
+            # The log lost its end between two lives. Within one life it only grows: then the beacon is merely older
+            # than the events handled since (events are handled first, and answers overtake the stream).
+            self._resync(log_id)
 
     def on_live(self, event: Event) -> None:
         """Take an event from the stream."""
         position = self.position
         if position is None or position.log_id != event.log_id:
-            self._buffer.append(event)
-            self._resync(event.log_id)
+            if event.epoch >= self._epoch:
+                self._buffer.append(event)
+                self._resync(event.log_id)
         elif event.offset == position.offset + 1 and not self._asking:
             self._apply(event)
         elif event.offset > position.offset:
@@ -101,12 +110,14 @@ class EventFollower:
 
     def _apply(self, event: Event) -> None:
         self.position = EventPosition(event.log_id, event.offset)
+        self._position_epoch = event.epoch
+        self._epoch = max(self._epoch, event.epoch)
         self.received += 1
         self._on_event(event)
 
     def _fall_behind(self) -> None:
         if not self._asking:
-            self.gaps += 1
+            self.gaps += self.live
             self._fetch()
 
     def _resync(self, log_id: str) -> None:
@@ -137,47 +148,67 @@ class EventFollower:
 
         def failed(error: BusError) -> None:
             log.info("the event log cannot be read yet: asking again", extra={"error": error.code})
-            self._loop.after(RETRY_S, self._retry)
+            self._pause()
 
         self._queries.ask(make, on_reply=answered, on_error=failed, deadline_s=DEADLINE_S)
 
+    def _pause(self) -> None:
+        """Ask nothing for a while; then the next beacon or event decides afresh what has to be asked."""
+        self._asking = True
+        self._loop.after(RETRY_S, self._retry)
+
     def _retry(self) -> None:
-        # Not at once from here: the next beacon decides afresh what has to be asked.
         self._asking = False
 
     def _on_snapshot_reply(self, reply: Reply) -> None:
         if not isinstance(reply, Snapshot):
+            self._pause()
             return
         self.position = EventPosition(reply.log_id, reply.offset)
+        self._position_epoch = reply.epoch
+        self._epoch = max(self._epoch, reply.epoch)
         if self._on_snapshot is not None:
             self._on_snapshot(reply)
         self._drain()
 
     def _on_events(self, reply: Reply) -> None:
-        if not isinstance(reply, Events) or self.position is None:
+        position = self.position
+        if not isinstance(reply, Events) or position is None:
+            self._pause()
             return
-        if reply.log_id != self.position.log_id or reply.first_offset > self.position.offset + 1:
+        ahead = reply.last_offset < position.offset
+        if reply.log_id != position.log_id or ahead or reply.first_offset > position.offset + 1:
             self._resync(reply.log_id)
             return
         for event in reply.events:
-            if event.offset == self.position.offset + 1:
+            if self._is_next(event) and not self._closed:
                 self._apply(event)
                 self.healed += 1
-        if reply.events and self.position.offset < reply.last_offset:
+        if self.position == position:
+            self._pause()  # nothing came: asking again at once would only turn in a circle
+        elif self.position is not None and self.position.offset < reply.last_offset:
             self._fetch()
         else:
             self._drain()
 
     def _drain(self) -> None:
         """Apply what arrived meanwhile."""
-        while self._buffer and self.position is not None:
+        while self._buffer and not self._closed:
             event = self._buffer[0]
-            if event.log_id != self.position.log_id or event.offset <= self.position.offset:
-                self._buffer.popleft()
-            elif event.offset == self.position.offset + 1:
+            if self._is_next(event):
                 self._buffer.popleft()
                 self._apply(event)
+            elif self._is_old(event):
+                self._buffer.popleft()
             else:
                 self._fall_behind()
                 return
         self.live = True
+
+    def _is_next(self, event: Event) -> bool:
+        position = self.position
+        return position is not None and event.log_id == position.log_id and event.offset == position.offset + 1
+
+    def _is_old(self, event: Event) -> bool:
+        position = self.position
+        return position is None or event.log_id != position.log_id or event.offset <= position.offset

@@ -25,6 +25,8 @@ STANDARD_ROLES: Mapping[str, tuple[str, ...]] = {
     "recorder": ("subscribe", "query"),
     "client": ("subscribe", "query", "trade", "control"),
 }
+_KEY_CHARACTERS = 40
+_Z85 = frozenset("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#")
 ROLES = ("subscribe", "query", "trade", "node", "control", "link")
 
 
@@ -80,7 +82,7 @@ class KeyStore:
                 f"no secret key of {name!r} in {self.folder}: {error}. Start the system once to make the keys,"
                 " or pass the home folder that holds them"
             ) from None
-        if zmq.curve_public(secret) != public.public.encode("ascii"):
+        if _public_of(secret) != public.public.encode("ascii"):
             raise AuthenticationFailed(
                 f"the two key files of {name!r} in {self.folder} do not belong together: delete both,"
                 " they are made anew at the next start"
@@ -103,8 +105,8 @@ class KeyStore:
                 entry = msgspec.json.decode(path.read_bytes(), type=_PublicFile)
             except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
                 continue
-            if role in entry.roles:
-                found[entry.public.encode("ascii", "replace")] = entry.name
+            if role in entry.roles and _is_key(entry.public):
+                found[entry.public.encode("ascii")] = entry.name
         return found
 
     def _public(self, name: str) -> _PublicFile:
@@ -118,6 +120,8 @@ class KeyStore:
             ) from None
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise AuthenticationFailed(f"{path} is damaged ({error}): delete it and {name}.secret") from None
+        if not _is_key(entry.public):
+            raise AuthenticationFailed(f"{path} is damaged (its key is none): delete it and {name}.secret")
         return entry
 
     def _write(self, identity: Identity) -> None:
@@ -133,3 +137,14 @@ class KeyStore:
 
     def _secret_path(self, name: str) -> Path:
         return self.folder / f"{name}.secret"
+
+
+def _is_key(text: str) -> bool:
+    return len(text) == _KEY_CHARACTERS and set(text) <= _Z85
+
+
+def _public_of(secret: bytes) -> bytes | None:
+    """Return the public key of `secret`; None if it is no key."""
+    if not _is_key(secret.decode("ascii")):
+        return None
+    return zmq.curve_public(secret)

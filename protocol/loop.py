@@ -55,6 +55,7 @@ class Loop:
         self._serial = itertools.count()
         self._posted: deque[Callback] = deque()
         self._stopping = False
+        self._wakes_on_signals = False
         # A signal or another thread writes one byte here, which ends the poll at once on every platform.
         self._wake_in, self._wake_out = sockets.socketpair()
         self._wake_in.setblocking(False)
@@ -72,8 +73,14 @@ class Loop:
             self._poller.unregister(socket)
 
     def every(self, interval_s: float, callback: Callback) -> Timer:
-        """Call `callback` every `interval_s` seconds, first after one interval. Missed beats are not made up for."""
-        return self._schedule(callback, interval_s, round(interval_s * 1e9))
+        """Call `callback` every `interval_s` seconds, first after one interval. Missed beats are not made up for.
+
+        Raises:
+            ValueError: The interval is not above 0: the loop would do nothing else.
+        """
+        if not interval_s > 0:
+            raise ValueError(f"an interval of {interval_s} s: a timer needs more than 0")
+        return self._schedule(callback, interval_s, max(1, round(interval_s * 1e9)))
 
     def after(self, delay_s: float, callback: Callback) -> Timer:
         """Call `callback` once, `delay_s` seconds from now."""
@@ -94,6 +101,7 @@ class Loop:
     def wake_on_signals(self) -> None:
         """Let signals end the poll at once. Main thread only."""
         signal.set_wakeup_fd(self._wake_out.fileno(), warn_on_full_buffer=False)
+        self._wakes_on_signals = True
 
     def stop(self) -> None:
         """Leave `run` after the present turn."""
@@ -123,6 +131,8 @@ class Loop:
 
     def close(self) -> None:
         """Close the wake-up pair and end the context. Every socket must be closed before."""
+        if self._wakes_on_signals:
+            signal.set_wakeup_fd(-1)  # the number may soon be another file's
         self.unwatch(self._wake_in)
         self._wake_in.close()
         self._wake_out.close()
@@ -151,7 +161,9 @@ class Loop:
             if timer.cancelled:
                 continue
             if timer.interval_ns is not None:
-                next_ns = max(due_ns + timer.interval_ns, now_ns)
+                next_ns = due_ns + timer.interval_ns
+                if next_ns <= now_ns:
+                    next_ns = now_ns + timer.interval_ns
                 heapq.heappush(self._timers, (next_ns, next(self._serial), timer))
             timer.callback()
 

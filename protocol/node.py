@@ -20,6 +20,7 @@ from protocol.errors import DataInvalid
 from protocol.keys import Identity
 from protocol.loop import Loop
 from protocol.messages import Goodbye, Hello, Message, NodeReport, Ping, Pong, StopNode, StreamReport
+from protocol.refusals import RefusalWatch
 from protocol.sockets import Context, connect_dealer
 
 HELLO_INTERVAL_S = 1.0
@@ -66,11 +67,18 @@ class NodeLife:
         self._pinged_ns = 0
         self._on_stop: list[Callable[[], None]] = []
         self._socket: zmq.Socket[bytes] | None = None
+        self._watch: RefusalWatch | None = None
         if pings_address is not None:
             routing_id = f"{name}.{self.instance}".encode("ascii")
             self._socket = connect_dealer(
-                context, pings_address, identity=identity, server_key=server_key, routing_id=routing_id
+                context,
+                pings_address,
+                identity=identity,
+                server_key=server_key,
+                routing_id=routing_id,
+                monitored=True,
             )
+            self._watch = RefusalWatch(loop, self._socket, pings_address, peer="supervisor")
             loop.watch(self._socket, self._on_readable)
             loop.every(HELLO_INTERVAL_S, self._hello_if_unpinged)
             loop.after(0, self._hello_if_unpinged)
@@ -105,6 +113,9 @@ class NodeLife:
 
     def close(self) -> None:
         """Close the socket to the supervisor; a goodbye still on its way gets a moment."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         if self._socket is not None:
             self._loop.unwatch(self._socket)
             self._socket.close(linger=200)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from protocol import codec
 from protocol.errors import AuthenticationFailed, BusError, DataInvalid, NoAnswer, NoConnection, error_from_code
 from protocol.keys import Identity
 from protocol.loop import Loop, Timer
 from protocol.messages import ErrorReply, Reply, Request
+from protocol.refusals import RefusalWatch
 from protocol.sockets import Context, connect_dealer
 
 _BATCH = 100
@@ -40,12 +40,10 @@ class Requester:
         self._name = name
         self._ids = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
-        self.refused = False
-        self._socket = connect_dealer(context, address, identity=identity, server_key=server_key)
-        events = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED
-        self._monitor = self._socket.get_monitor_socket(events)
+        self._closed = False
+        self._socket = connect_dealer(context, address, identity=identity, server_key=server_key, monitored=True)
+        self._watch = RefusalWatch(loop, self._socket, address, peer=name)
         loop.watch(self._socket, self._on_readable)
-        loop.watch(self._monitor, self._on_monitor)
 
     def ask(
         self,
@@ -66,11 +64,16 @@ class Requester:
             self._socket.send_multipart([b"", codec.encode(request)], zmq.NOBLOCK)
         except zmq.Again:
             error = self._no_peer()
-            self._loop.after(0, lambda: on_error(error))
+            self._loop.after(0, lambda: None if self._closed else on_error(error))
             return request.id
         timer = self._loop.after(deadline_s, lambda: self._expire(request.id, deadline_s))
         self._waiting[request.id] = _Waiting(on_reply, on_error, timer, request.kind)
         return request.id
+
+    @property
+    def refused(self) -> bool:
+        """Whether the peer refused our key; it is tried again every 2 s."""
+        return self._watch.refused
 
     @property
     def outstanding(self) -> int:
@@ -82,10 +85,9 @@ class Requester:
         for waiting in self._waiting.values():
             waiting.timer.cancel()
         self._waiting.clear()
-        self._loop.unwatch(self._monitor)
+        self._closed = True
+        self._watch.close()
         self._loop.unwatch(self._socket)
-        self._socket.disable_monitor()
-        self._monitor.close()
         self._socket.close()
 
     def _no_peer(self) -> BusError:
@@ -102,6 +104,8 @@ class Requester:
 
     def _on_readable(self) -> None:
         for _ in range(_BATCH):
+            if self._closed:  # by the callback of the reply before
+                return
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
@@ -124,9 +128,3 @@ class Requester:
             waiting.on_error(error_from_code(message.code, message.text, message.details))
         else:
             waiting.on_reply(message)
-
-    def _on_monitor(self) -> None:
-        event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
-        self.refused = event["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
-        if self.refused:
-            log.error("our key was refused", extra={"peer": self._name, "address": self._address})

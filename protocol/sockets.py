@@ -25,6 +25,12 @@ REQUEST_MARK = 10_000
 MAX_REQUEST_BYTES = 256 * 1024
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 HANDSHAKE_MS = 10_000
+MONITORED = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)
 _KEEP_RETRYING_ERRNOS = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 log = logging.getLogger(__name__)
@@ -58,28 +64,38 @@ def bind_router(context: Context, address: str, *, identity: Identity, domain: s
     return _bind(socket, address, retry_s)
 
 
-def connect_subscriber(context: Context, address: str, *, identity: Identity, server_key: bytes) -> Socket:
+def connect_subscriber(
+    context: Context, address: str, *, identity: Identity, server_key: bytes, monitored: bool = False
+) -> Socket:
     """Return a SUB socket connected to `address`, subscribed to nothing yet."""
-    socket = _client(context, zmq.SUB, identity, server_key)
+    socket = _client(context, zmq.SUB, identity, server_key, monitored=monitored)
     socket.setsockopt(zmq.RCVHWM, STREAM_MARK)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY_BYTES)
     return _connect(socket, address)
 
 
 def connect_dealer(
-    context: Context, address: str, *, identity: Identity, server_key: bytes, routing_id: bytes = b""
+    context: Context,
+    address: str,
+    *,
+    identity: Identity,
+    server_key: bytes,
+    routing_id: bytes = b"",
+    monitored: bool = False,
 ) -> Socket:
     """Return a DEALER socket connected to `address`."""
-    socket = _client(context, zmq.DEALER, identity, server_key)
+    socket = _client(context, zmq.DEALER, identity, server_key, monitored=monitored)
     _request_options(socket)
     if routing_id:
         socket.setsockopt(zmq.ROUTING_ID, routing_id)
     return _connect(socket, address)
 
 
-def connect_requester(context: Context, address: str, *, identity: Identity, server_key: bytes) -> Socket:
+def connect_requester(
+    context: Context, address: str, *, identity: Identity, server_key: bytes, monitored: bool = False
+) -> Socket:
     """Return a REQ socket that is never stuck: a new request may follow an unanswered one."""
-    socket = _client(context, zmq.REQ, identity, server_key)
+    socket = _client(context, zmq.REQ, identity, server_key, monitored=monitored)
     _request_options(socket)
     socket.setsockopt(zmq.REQ_RELAXED, 1)
     socket.setsockopt(zmq.REQ_CORRELATE, 1)
@@ -96,8 +112,11 @@ def _server(context: Context, kind: int, identity: Identity, domain: str) -> Soc
     return socket
 
 
-def _client(context: Context, kind: int, identity: Identity, server_key: bytes) -> Socket:
+def _client(context: Context, kind: int, identity: Identity, server_key: bytes, *, monitored: bool) -> Socket:
     socket = context.socket(kind)
+    if monitored:
+        # Before connecting, so that no handshake is missed. Whoever asks for it reads it: `get_monitor_socket` again.
+        socket.get_monitor_socket(MONITORED)
     _common_options(socket)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, identity.public)
     socket.setsockopt(zmq.CURVE_SECRETKEY, identity.secret)

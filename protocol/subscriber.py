@@ -20,12 +20,14 @@ from protocol.loop import Loop
 from protocol.messages import BarUpdate, Beacon, Event, Message, Snapshot, StateUpdate, StreamReport, TickBatch
 from protocol.numbering import EventPosition
 from protocol.numbering import Sequence as Numbers
+from protocol.refusals import RefusalWatch
 from protocol.requests import Requester
 from protocol.sockets import Context, connect_subscriber
 from protocol.tick_healer import TickStream
 from protocol.topics import Topic, kind_subscription
 
 MAX_DRAIN = 2_000  # messages in one turn
+_LOGGED_MALFORMED = 20
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +85,15 @@ class StreamSubscriber:
         self._skipped = 0
         self._lag_ms = 0.0
         self.unknown = 0
+        self.malformed = 0
         self._follower: EventFollower | None = None
         if on_event is not None:
             self._follower = EventFollower(
                 loop, queries, on_event=on_event, on_snapshot=on_snapshot, position=position, strategy=strategy
             )
-        self._socket = connect_subscriber(context, address, identity=identity, server_key=server_key)
+        self._closed = False
+        self._socket = connect_subscriber(context, address, identity=identity, server_key=server_key, monitored=True)
+        self._watch = RefusalWatch(loop, self._socket, address, peer="adapter")
 
     def start(self) -> None:
         """Subscribe and begin to join."""
@@ -100,6 +105,8 @@ class StreamSubscriber:
         """Leave the streams."""
         if self._follower is not None:
             self._follower.close()
+        self._closed = True
+        self._watch.close()
         self._loop.unwatch(self._socket)
         self._socket.close()
 
@@ -107,6 +114,11 @@ class StreamSubscriber:
     def position(self) -> EventPosition | None:
         """The last event handled."""
         return self._follower.position if self._follower else None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the adapter refused our key; it is tried again every 2 s."""
+        return self._watch.refused
 
     @property
     def live(self) -> bool:
@@ -154,6 +166,8 @@ class StreamSubscriber:
     def _on_readable(self) -> None:
         market: list[tuple[str, Message]] = []
         for _ in range(MAX_DRAIN):
+            if self._closed:  # by a callback
+                return
             try:
                 frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
@@ -164,8 +178,7 @@ class StreamSubscriber:
                 self.unknown += 1
                 continue
             except DataInvalid as error:
-                self.unknown += 1
-                log.warning("a malformed message was skipped", extra={"reason": error.text[:200]})
+                self._count_malformed(error)
                 continue
             if isinstance(message, Event):
                 if self._follower is not None:
@@ -174,9 +187,16 @@ class StreamSubscriber:
                 market.append((topic.symbol, message))
         self._handle_market(market)
 
+    def _count_malformed(self, error: DataInvalid) -> None:
+        self.malformed += 1
+        if self.malformed <= _LOGGED_MALFORMED:
+            log.warning("a malformed message was skipped", extra={"reason": error.text[:200]})
+
     def _handle_market(self, market: list[tuple[str, Message]]) -> None:
         newest = self._newest_batches(market) if self._lag_limit_ms is not None else {}
         for index, (symbol, message) in enumerate(market):
+            if self._closed:
+                return
             if isinstance(message, TickBatch):
                 if index >= newest.get(symbol, 0):
                     self._handle_ticks(symbol, message)
@@ -239,6 +259,6 @@ class StreamSubscriber:
                     gap = self._bars.setdefault(symbol, Numbers()).beacon(beacon.epoch, last)
                     self._bar_gaps += gap is not None
         if self._follower is not None:
-            self._follower.on_beacon(beacon.log_id, beacon.event_offset)
+            self._follower.on_beacon(beacon.log_id, beacon.event_offset, beacon.epoch)
         if self._on_beacon is not None:
             self._on_beacon(beacon)

@@ -72,9 +72,11 @@ class TickStream:
             self._deliver(self._symbol, batch)
 
     def pass_over(self, batch: TickBatch) -> None:
-        """Take note of a batch that its consumer chose to skip."""
+        """Take note of a batch that its consumer chose to skip; a gap before it is not healed either."""
         verdict = self._sequence.arrive(batch.epoch, batch.first, len(batch))
-        self.lost += verdict.gap.missing if verdict.gap else 0
+        if verdict.gap is not None:
+            self.gaps += 1
+            self.lost += verdict.gap.missing
 
     def beacon(self, epoch: int, last: int) -> None:
         """Take note of the stream's last number."""
@@ -93,7 +95,10 @@ class TickStream:
     def _hold(self, batch: TickBatch) -> None:
         if len(self._waiting) >= MAX_WAITING_BATCHES:
             self._give_up("too many ticks wait behind it")
-        self._waiting.append(batch)
+        if self._waiting:
+            self._waiting.append(batch)
+        else:
+            self._deliver(self._symbol, batch)
 
     def _heal(self) -> None:
         if self._asking or not self._waiting or self._queries is None:
@@ -107,28 +112,37 @@ class TickStream:
         self._queries.ask(
             lambda request_id: GetTickRange(request_id, self._symbol, gap.epoch, gap.first, count),
             on_reply=lambda reply: self._on_ticks(gap, reply),
-            on_error=self._on_error,
+            on_error=lambda error: self._on_error(gap, error),
             deadline_s=DEADLINE_S,
         )
 
     def _on_ticks(self, gap: Gap, reply: Reply) -> None:
         self._asking = False
-        if not isinstance(reply, Ticks) or not self._waiting or self._waiting[0] != gap:
+        if self._given_up_meanwhile(gap):
             return
-        count = len(reply.records) // RECORD_BYTES
-        if count == 0:
-            self._give_up("the adapter has none of them")
+        if not isinstance(reply, Ticks) or reply.first != gap.first or not len(reply):
+            self._give_up("the adapter answered with other ticks or none")
             return
         self._attempts = 0
         self._waiting.popleft()
+        records = reply.records[: gap.missing * RECORD_BYTES]
+        count = len(records) // RECORD_BYTES
         self.healed += count
-        self._deliver(self._symbol, TickBatch(gap.epoch, gap.first, 0, reply.records))
         if count < gap.missing:
             self._waiting.appendleft(Gap(gap.epoch, gap.first + count, gap.last))
+        self._deliver(self._symbol, TickBatch(gap.epoch, gap.first, 0, records))
         self._release()
 
-    def _on_error(self, error: BusError) -> None:
+    def _given_up_meanwhile(self, gap: Gap) -> bool:
+        if self._waiting and self._waiting[0] is gap:
+            return False
+        self._heal()  # another gap may be at the head now, and nobody asked for it yet
+        return True
+
+    def _on_error(self, gap: Gap, error: BusError) -> None:
         self._asking = False
+        if self._given_up_meanwhile(gap):
+            return
         self._attempts += 1
         if isinstance(error, NotFound) or self._attempts >= MAX_ATTEMPTS:
             self._give_up(error.text)

@@ -40,6 +40,12 @@ TickArray = NDArray[np.void]
 _ONE_TICK = struct.Struct("<qdddQqId")
 
 
+def check_whole(records: bytes) -> None:
+    """Raise ValueError unless `records` is a whole number of records; a decoder makes it `DataInvalid`."""
+    if len(records) % RECORD_BYTES:
+        raise ValueError(f"{len(records)} bytes are no whole number of {RECORD_BYTES}-byte records")
+
+
 class Tick(NamedTuple):
     """One quote. `time_ms` is UTC milliseconds; `flags` tell what changed (bid 2, ask 4, last 8, volume 16)."""
 

@@ -56,7 +56,7 @@ class Gatekeeper:
         role, public = domain.decode("ascii", "replace"), z85.encode(key)
         name = self._admitted(role).get(public)
         if name is not None:
-            return version, sequence, b"200", name.encode("ascii")
+            return version, sequence, b"200", name.encode("utf-8")
         self.refused += 1
         self._log_once(role, public, address)
         return version, sequence, b"400", b""

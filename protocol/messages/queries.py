@@ -13,7 +13,8 @@ from msgspec import Meta
 from market.instrument import Instrument
 from protocol.messages.base import Reply, Request
 from protocol.messages.events import Event, IntentEvent
-from protocol.messages.values import Account, Deal, Order, Position, Quote, SymbolMatch
+from protocol.messages.values import Account, Deal, Order, Position, Quote, SymbolMatch, Value
+from protocol.ticks import RECORD_BYTES, check_whole
 
 MAX_PAGE = 4096  # records in a page of ticks or rates: 240 KiB
 Page = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
@@ -170,6 +171,9 @@ class Rates(Reply, frozen=True, array_like=True):
     more: bool = False
     next_ms: int = 0
 
+    def __post_init__(self) -> None:
+        check_whole(self.records)
+
 
 class GetTicks(Request, frozen=True, array_like=True):
     """Ask for ticks of a range from the terminal's history, skipping the first `skip` of millisecond `from_ms`."""
@@ -205,6 +209,12 @@ class Ticks(Reply, frozen=True, array_like=True):
     more: bool = False
     next_ms: int = 0
     next_skip: int = 0
+
+    def __post_init__(self) -> None:
+        check_whole(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records) // RECORD_BYTES
 
 
 class FindSymbols(Request, frozen=True, array_like=True):
@@ -269,10 +279,10 @@ class GetHealth(Request, frozen=True, array_like=True):
     kind: ClassVar[str] = "get_health"
 
 
-class LinkHealth(Reply, frozen=True, array_like=True):
+class LinkHealth(Value, frozen=True, array_like=True):
     """One link process. `id` is its pid; `calls`, `timeouts`, `restarts` count since the adapter started."""
 
-    kind: ClassVar[str] = "link_health"
+    id: int
     role: str
     state: str
     calls: int

@@ -10,7 +10,7 @@ from typing import ClassVar
 from market.bars import Bar
 from protocol.messages.base import Message
 from protocol.messages.values import Account, Position, Quote
-from protocol.ticks import RECORD_BYTES
+from protocol.ticks import RECORD_BYTES, check_whole
 
 
 class TickBatch(Message, frozen=True, array_like=True):
@@ -30,8 +30,7 @@ class TickBatch(Message, frozen=True, array_like=True):
     records: bytes
 
     def __post_init__(self) -> None:
-        if len(self.records) % RECORD_BYTES:
-            raise ValueError(f"records of {len(self.records)} bytes")
+        check_whole(self.records)
 
     def __len__(self) -> int:
         return len(self.records) // RECORD_BYTES
