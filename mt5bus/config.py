@@ -130,6 +130,9 @@ def find_file(home: Home, named: Path | None = None, *, environ: Mapping[str, st
 def effective(settings: Settings) -> dict[str, object]:
     """Return every value by its dotted key, secrets masked, in the schema's order."""
     values = dict(_leaves(_plain(settings)))
+    for key, value in values.items():
+        if key.endswith(".password"):
+            values[key] = MASK if value else ""
     values["logger.url"] = _URL_PASSWORD.sub(rf"\1{MASK}\2", settings.logger.url)
     return values
 
@@ -235,7 +238,7 @@ def _leaves(value: object, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _with_absolute_paths(settings: Settings, file: Path | None) -> Settings:
-    """Make the paths of strategy files absolute: beside the configuration file, not the caller's folder."""
+    """Make the paths of strategy and feed files absolute: beside the configuration file, not the caller's folder."""
     base = file.parent if file is not None else Path.cwd()
     strategies = []
     for strategy in settings.strategy:
@@ -244,7 +247,22 @@ def _with_absolute_paths(settings: Settings, file: Path | None) -> Settings:
             path = (base / Path(where).expanduser()).absolute()
             strategy = msgspec.structs.replace(strategy, class_path=f"{path}:{name}")
         strategies.append(strategy)
-    return msgspec.structs.replace(settings, strategy=tuple(strategies))
+    paper = settings.paper | _absolute_feed(settings.paper.get("feed"), base)
+    return msgspec.structs.replace(settings, strategy=tuple(strategies), paper=paper)
+
+
+def _absolute_feed(feed: object, base: Path) -> dict[str, object]:
+    # The paper terminal reads its table from a file of its own, in another folder. What is not a feed as it
+    # knows it is left for it to refuse.
+    if not isinstance(feed, dict) or not isinstance(feed.get("files"), list):
+        return {}
+    files = []
+    for entry in feed["files"]:
+        if isinstance(entry, dict) and isinstance(entry.get("paths"), list):
+            paths = [str((base / Path(path).expanduser()).absolute()) for path in map(str, entry["paths"])]
+            entry = {**entry, "paths": paths}
+        files.append(entry)
+    return {"feed": {**feed, "files": files}}
 
 
 def _check_together(settings: Settings, origin: str) -> None:

@@ -131,7 +131,7 @@ class DailyFile(logging.Handler):
 
     def _remove_old(self, today: date) -> None:
         oldest = today - timedelta(days=self._keep_days)
-        for path, day in dated_files(self._folder, self._prefix):
+        for path, day in log_files(self._folder, self._prefix):
             if day < oldest:
                 # Somebody may have it open (Windows); the next day tries again.
                 try:
@@ -140,16 +140,18 @@ class DailyFile(logging.Handler):
                     continue
 
 
-def dated_files(folder: Path, prefix: str) -> list[tuple[Path, date]]:
-    """Return the log files whose name is the prefix and a day, oldest first."""
+def log_files(folder: Path, prefix: str = "") -> list[tuple[Path, date]]:
+    """Return the log files of the node with this prefix, or of all nodes, with their days, oldest first."""
     found = []
     for path in folder.glob(f"{prefix}*{_SUFFIX}"):
+        name = path.name.removesuffix(_SUFFIX)
         try:
-            day = date.fromisoformat(path.name.removeprefix(prefix).removesuffix(_SUFFIX))
+            day = date.fromisoformat(name[-10:])
         except ValueError:
-            continue  # another node's, whose name begins alike
-        found.append((path, day))
-    return sorted(found, key=lambda item: item[1])
+            continue  # not one of ours
+        if not prefix or name[:-10] == prefix:
+            found.append((path, day))
+    return sorted(found, key=lambda item: (item[1], item[0].name))
 
 
 def setup(
