@@ -37,15 +37,21 @@ log = logging.getLogger(__name__)
 
 
 def bind_streams(
-    context: Context, address: str, *, identity: Identity, domain: str = "subscribe", retry_s: float = 30.0
+    context: Context,
+    address: str,
+    *,
+    identity: Identity,
+    domain: str = "subscribe",
+    mark: int = STREAM_MARK,
+    retry_s: float = 30.0,
 ) -> Socket:
-    """Return an XPUB socket bound to `address`.
+    """Return an XPUB socket bound to `address`, holding at most `mark` messages for a subscriber (0: no bound).
 
     Raises:
         NoConnection: The address cannot be bound, also after `retry_s` seconds.
     """
     socket = _server(context, zmq.XPUB, identity, domain)
-    socket.setsockopt(zmq.SNDHWM, STREAM_MARK)
+    socket.setsockopt(zmq.SNDHWM, mark)
     socket.setsockopt(zmq.MAXMSGSIZE, 1024)  # all it ever receives is subscriptions
     return _bind(socket, address, retry_s)
 

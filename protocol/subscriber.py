@@ -208,6 +208,13 @@ class StreamSubscriber:
                 self._handle_beacon(message)
             elif isinstance(message, StateUpdate) and self._on_state is not None:
                 self._on_state(message)
+        self._note_lag(market)
+
+    def _note_lag(self, market: list[tuple[str, Message]]) -> None:
+        for _, message in reversed(market):
+            if isinstance(message, TickBatch):
+                self._lag_ms = (self._loop.clock.monotonic_ns() - message.sent_ns) / 1e6
+                return
 
     def _newest_batches(self, market: list[tuple[str, Message]]) -> dict[str, int]:
         """Return by symbol the index of its newest batch, where the oldest is over the lag limit."""
@@ -227,11 +234,8 @@ class StreamSubscriber:
         self._stream(symbol).pass_over(batch)
 
     def _handle_ticks(self, symbol: str, batch: TickBatch) -> None:
-        if self._on_tick is None:
-            return
-        if batch.sent_ns:
-            self._lag_ms = (self._loop.clock.monotonic_ns() - batch.sent_ns) / 1e6
-        self._stream(symbol).arrive(batch)
+        if self._on_tick is not None:
+            self._stream(symbol).arrive(batch)
 
     def _stream(self, symbol: str) -> TickStream:
         stream = self._ticks.get(symbol)

@@ -14,7 +14,7 @@ from protocol.errors import BusError, NotFound
 from protocol.event_follower import Asks
 from protocol.loop import Loop
 from protocol.messages import MAX_PAGE, GetTickRange, Reply, TickBatch, Ticks
-from protocol.numbering import Gap, Sequence
+from protocol.numbering import IN_ORDER, Gap, Sequence
 from protocol.ticks import RECORD_BYTES
 
 MAX_WAITING_BATCHES = 20_000
@@ -59,8 +59,12 @@ class TickStream:
 
     def arrive(self, batch: TickBatch) -> None:
         """Take a batch from the stream."""
-        verdict = self._sequence.arrive(batch.epoch, batch.first, len(batch))
-        if verdict.repeated == len(batch):
+        count = len(batch)
+        verdict = self._sequence.arrive(batch.epoch, batch.first, count)
+        if verdict is IN_ORDER and not self._waiting:
+            self._deliver(self._symbol, batch)
+            return
+        if verdict.repeated == count:
             return
         if verdict.repeated:
             rest = batch.records[verdict.repeated * RECORD_BYTES :]
