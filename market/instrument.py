@@ -15,9 +15,10 @@ from typing import Literal
 
 import msgspec
 
-# How far a number may lie off its grid and still count as on it, in grid steps. Prices and volumes arrive as
-# binary floats: 0.3 / 0.1 is 2.9999999999999996 and means 3.
-GRID_TOLERANCE = 1e-5
+# How far a number may lie off its grid and still count as on it, in grid steps: the noise of binary floats alone.
+# 0.3 / 0.1 is 2.9999999999999996 and means 3; 1.0950000000000002 is how 1.1 - 0.005 comes out.
+_NOISE_STEPS = 1e-9
+_NOISE_RELATIVE = 1e-13
 
 
 class Execution(IntEnum):
@@ -176,12 +177,17 @@ def decimals_of(step: float) -> int:
 def on_grid(value: float, step: float) -> bool:
     """Say whether `value` is a multiple of `step`, but for the noise of binary floats."""
     steps = value / step
-    return abs(steps - round(steps)) <= GRID_TOLERANCE
+    return abs(steps - round(steps)) <= _noise(steps)
 
 
 def floor_to_step(value: float, step: float) -> float:
     """Return the largest multiple of `step` not above `value` (but for the noise of binary floats)."""
-    return round(math.floor(value / step + GRID_TOLERANCE) * step, decimals_of(step))
+    steps = value / step
+    return round(math.floor(steps + _noise(steps)) * step, decimals_of(step))
+
+
+def _noise(steps: float) -> float:
+    return _NOISE_STEPS + _NOISE_RELATIVE * abs(steps)
 
 
 def normalize_volume(instrument: Instrument, volume: float) -> float:
@@ -223,9 +229,9 @@ def round_price(instrument: Instrument, price: float, rounding: Literal["nearest
     step = price_step(instrument)
     steps = price / step
     if rounding == "down":
-        whole = math.floor(steps + GRID_TOLERANCE)
+        whole = math.floor(steps + _noise(steps))
     elif rounding == "up":
-        whole = math.ceil(steps - GRID_TOLERANCE)
+        whole = math.ceil(steps - _noise(steps))
     else:
         whole = round(steps)
     return round(whole * step, max(decimals_of(step), instrument.digits))

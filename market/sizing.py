@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from market.instrument import GRID_TOLERANCE, Instrument, floor_to_step, price_step
+from market.instrument import Instrument, floor_to_step, price_step
 
 
 def loss_per_lot(instrument: Instrument, distance: float) -> float:
@@ -46,5 +46,6 @@ def volume_for_risk(instrument: Instrument, *, equity: float, risk_fraction: flo
         return 0.0
     lots = equity * risk_fraction / loss_per_lot(instrument, stop_distance)
     volume = floor_to_step(min(lots, instrument.volume_max), instrument.volume_step)
-    least = instrument.volume_min - instrument.volume_step * GRID_TOLERANCE
+    # Both lie on the same grid: half a step tells them apart without the noise of binary floats.
+    least = instrument.volume_min - instrument.volume_step / 2
     return volume if volume > 0 and volume >= least else 0.0

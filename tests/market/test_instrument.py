@@ -40,7 +40,7 @@ def test_normal_volume_is_on_the_grid_and_never_more_than_asked(volume: float, s
     instrument = variant(volume_step=step, volume_min=0.0)
     normal = normalize_volume(instrument, volume)
     assert on_grid(normal, step)
-    assert normal <= volume * (1 + 1e-9) + step * 1e-6
+    assert normal <= volume + step * 1e-8
     assert volume - normal < step
 
 
@@ -88,8 +88,8 @@ def test_price_lands_on_the_tick_grid(
 def test_rounded_prices_bracket_the_price(price: float, tick: float) -> None:
     instrument = variant(tick_size=tick)
     down, up = round_price(instrument, price, "down"), round_price(instrument, price, "up")
-    assert down <= price + tick * 1e-5
-    assert up >= price - tick * 1e-5
+    assert down <= price + tick * 0.02
+    assert up >= price - tick * 0.02
     assert round_price(instrument, price) in {down, up}
     assert round_price(instrument, down) == down
 

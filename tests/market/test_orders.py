@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from market import ExpirationFlag, Instrument, OrderFlag, OrderInvalid, OrderSpec, TradeMode, round_price
@@ -217,8 +217,8 @@ prices = st.floats(1.0, 1.2).map(lambda price: round_price(EURUSD, price))
 @given(side=st.sampled_from(["buy", "sell"]), sl=prices, tp=prices)
 def test_accepted_stops_would_lose_and_win_as_their_names_say(side: str, sl: float, tp: float) -> None:
     spec = OrderSpec(action="open", side=side, volume=0.1, sl=sl, tp=tp)
-    assume(refused_field(spec) is None)
-    assert (sl < BID and tp > ASK - 8 * POINT) if side == "buy" else (sl > ASK and tp < BID + 8 * POINT)
+    if refused_field(spec) is None:
+        assert (sl < BID and tp > ASK - 8 * POINT) if side == "buy" else (sl > ASK and tp < BID + 8 * POINT)
 
 
 words = st.one_of(st.sampled_from([*ACTIONS, "buy", "sell", "market", "limit", "stop", "stop_limit"]), st.text())
