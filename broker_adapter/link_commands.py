@@ -22,10 +22,15 @@ from broker_adapter.link_messages import (
     Attached,
     Call,
     Check,
+    HistoryPage,
+    ListSymbols,
     PollTicks,
     PollTrade,
+    ReadHistory,
     ReadTicks,
     Send,
+    SymbolEntry,
+    SymbolPage,
     TradePolled,
 )
 from broker_adapter.link_orders import OrderSender
@@ -82,6 +87,7 @@ class Executor:
         self._problem = problem
         self._ticks = TickReader(api)
         self._orders = OrderSender(api, monotonic_ns=monotonic_ns, adapter_lives=adapter_lives)
+        self._symbols: tuple[SymbolEntry, ...] = ()
         self._handlers: dict[type[Any], Callable[[Any], Any]] = {
             Call: self._call,
             Attach: self._attach,
@@ -90,6 +96,8 @@ class Executor:
             PollTicks: self._ticks.poll,
             ReadTicks: self._ticks.read,
             PollTrade: self._poll_trade,
+            ReadHistory: self._read_history,
+            ListSymbols: self._list_symbols,
         }
 
     def execute(self, command: AnyCommand) -> bytes:
@@ -172,6 +180,7 @@ class Executor:
         deals_total = int(self._must(api.history_deals_total(*between)))
         if deals_total != command.known_deals:
             deals = self._must(api.history_deals_get(*between))
+        afterwards = self._must(api.terminal_info())
         return TradePolled(
             terminal=msgspec.convert(terminal, ApiTerminal, strict=False),
             account=msgspec.convert(account, ApiAccount, strict=False),
@@ -183,7 +192,44 @@ class Executor:
             deals=None if deals is None else msgspec.convert(deals, tuple[ApiDeal, ...], strict=False),
             orders_total=orders_total,
             deals_total=deals_total,
+            connected_after=bool(afterwards.connected),
         )
+
+    def _read_history(self, command: ReadHistory) -> HistoryPage:
+        between = (command.from_s, command.to_s)
+        if command.what == "deals":
+            found = sorted(self._must(self._api.history_deals_get(*between)), key=lambda deal: int(deal.time_msc))
+        else:
+            found = sorted(
+                self._must(self._api.history_orders_get(*between)), key=lambda order: int(order.time_done_msc)
+            )
+        more = len(found) > command.limit
+        page = found[: command.limit]
+        return HistoryPage(
+            orders=msgspec.convert(page, tuple[ApiOrder, ...], strict=False) if command.what == "orders" else (),
+            deals=msgspec.convert(page, tuple[ApiDeal, ...], strict=False) if command.what == "deals" else (),
+            more=more,
+        )
+
+    def _list_symbols(self, command: ListSymbols) -> SymbolPage:
+        if command.offset == 0:
+            found = self._api.symbols_get()
+            if found is None or found is False:
+                raise last_failure(self._api)
+            self._symbols = tuple(
+                SymbolEntry(
+                    str(each.name),
+                    str(each.description),
+                    str(each.path),
+                    str(each.currency_base),
+                    str(each.currency_profit),
+                    int(each.trade_mode),
+                    bool(each.select),
+                )
+                for each in found
+            )
+        page = self._symbols[command.offset : command.offset + command.limit]
+        return SymbolPage(page, len(self._symbols))
 
     def _must(self, value: Any) -> Any:
         if value is None:

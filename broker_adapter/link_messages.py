@@ -7,7 +7,7 @@ for this one link, so the password in `Attach` is never readable on the way. Tim
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -101,7 +101,7 @@ class Check(Command, frozen=True, array_like=True, tag="check"):
 
 
 class TickCursor(msgspec.Struct, frozen=True, array_like=True):
-    """How far one symbol's ticks were taken.
+    """How far one symbol's ticks were taken. A `time_msc` of 0: take the newest tick, and go on from there.
 
     Attributes:
         symbol: The broker's name.
@@ -151,7 +151,23 @@ class PollTrade(Command, frozen=True, array_like=True, tag="poll_trade"):
     known_orders: int = -1
 
 
-AnyCommand = Call | Attach | Send | Check | PollTicks | ReadTicks | PollTrade
+class ReadHistory(Command, frozen=True, array_like=True, tag="read_history"):
+    """Read final orders (by time done) or deals of a range, both ends inclusive: a `HistoryPage`."""
+
+    what: Literal["orders", "deals"]
+    from_s: int
+    to_s: int
+    limit: int = 4096
+
+
+class ListSymbols(Command, frozen=True, array_like=True, tag="list_symbols"):
+    """List the broker's symbols from number `offset` on: a `SymbolPage`. At 0 the list is read anew."""
+
+    offset: int = 0
+    limit: int = 2000
+
+
+AnyCommand = Call | Attach | Send | Check | PollTicks | ReadTicks | PollTrade | ReadHistory | ListSymbols
 
 
 class Ask(msgspec.Struct, frozen=True, array_like=True):
@@ -269,7 +285,7 @@ class TradePolled(msgspec.Struct, frozen=True, array_like=True):
     """One look at the account. `deals` and `history_orders` are None where their totals had not changed.
 
     Read in this order: account, positions, orders, history orders, deals. So a deal may be newer than the positions
-    beside it, never the other way round.
+    beside it, never the other way round. `connected_after`: the terminal was still connected to its broker at the end.
     """
 
     terminal: ApiTerminal
@@ -280,6 +296,34 @@ class TradePolled(msgspec.Struct, frozen=True, array_like=True):
     deals: tuple[ApiDeal, ...] | None
     orders_total: int
     deals_total: int
+    connected_after: bool = True
+
+
+class HistoryPage(msgspec.Struct, frozen=True, array_like=True):
+    """Final orders or deals, oldest first; the other one is empty. `more`: the range holds more than `limit`."""
+
+    orders: tuple[ApiOrder, ...]
+    deals: tuple[ApiDeal, ...]
+    more: bool
+
+
+class SymbolEntry(msgspec.Struct, frozen=True, array_like=True):
+    """What the list of symbols tells of one."""
+
+    name: str
+    description: str
+    path: str
+    currency_base: str
+    currency_profit: str
+    trade_mode: int
+    selected: bool
+
+
+class SymbolPage(msgspec.Struct, frozen=True, array_like=True):
+    """Some of the broker's symbols, and how many there are."""
+
+    entries: tuple[SymbolEntry, ...]
+    total: int
 
 
 __all__ = [
@@ -304,12 +348,17 @@ __all__ = [
     "Clip",
     "Command",
     "Greeting",
+    "HistoryPage",
     "LinkRole",
+    "ListSymbols",
     "PollTicks",
     "PollTrade",
+    "ReadHistory",
     "ReadTicks",
     "Send",
     "SendOutcome",
+    "SymbolEntry",
+    "SymbolPage",
     "SymbolTicks",
     "TickCursor",
     "TickPage",

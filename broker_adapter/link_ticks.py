@@ -63,6 +63,8 @@ class TickReader:
         if newest_msc == 0 or (not sweep and self._seen.get(cursor.symbol) == latest):
             return None
         try:
+            if cursor.time_msc == 0:
+                return _newest(self._api, cursor.symbol, newest_msc)
             records, more = _copy_behind(self._api, cursor, limit)
         except ApiFailure as failure:
             if failure.code in PIPE_CODES:
@@ -97,6 +99,15 @@ class TickReader:
         last = int(times[end - 1])
         next_skip = end - int(np.searchsorted(times, last, "left"))
         return TickPage(page.tobytes(), end < within, last, next_skip)
+
+
+def _newest(api: Any, symbol: str, newest_msc: int) -> SymbolTicks | None:
+    """Return the newest tick with the cursor behind it; None if the terminal's history does not have it yet."""
+    second_msc = newest_msc - newest_msc % 1000
+    behind, more = _copy_behind(api, TickCursor(symbol, second_msc, 0, 0), _LARGEST_COPY // 16)
+    if more or not len(behind.new):
+        return None
+    return SymbolTicks(behind.cursor, behind.new[-1:].tobytes(), newest_msc)
 
 
 class _Behind:

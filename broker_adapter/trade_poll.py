@@ -1,0 +1,157 @@
+"""Looking at the account again and again: positions, orders, history and deals in one command of the feed link.
+
+The history window reaches some hours back and a day ahead (server time), and is read again only when its totals
+changed. Its start moves in whole hours, so that the totals of two looks can be compared.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from broker_adapter.broker_state import BrokerRead
+from broker_adapter.connection import Connection
+from broker_adapter.conversion import account_from, deal_from, order_from, position_from
+from broker_adapter.link_messages import LinkRole, PollTrade, TradePolled
+from broker_adapter.link_results import LinkResult
+from broker_adapter.server_clock import ServerClock
+from mt5bus.settings import Adapter
+from protocol.errors import BusError
+from protocol.loop import Loop
+from protocol.messages import Account, Deal, Order, Position
+
+_HOUR_S = 3600
+_AHEAD_S = 24 * _HOUR_S
+_FULL_EVERY_S = 60.0
+_NIGHTLY_S = 7 * 24 * _HOUR_S
+_LATEST_S = 2_145_000_000  # dates end in January 2038
+
+log = logging.getLogger(__name__)
+
+
+class TradePoll:
+    """Polls, converts, keeps the newest read.
+
+    Args:
+        on_read: Called with every complete read made on the right account.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        connection: Connection,
+        clock: ServerClock,
+        settings: Adapter,
+        *,
+        canonical: Callable[[str], str],
+        on_read: Callable[[BrokerRead], None] = lambda _read: None,
+    ) -> None:
+        self.on_read = on_read
+        self.last: BrokerRead | None = None
+        self.polls = 0
+        self.failures = 0
+        self._loop = loop
+        self._connection = connection
+        self._clock = clock
+        self._canonical = canonical
+        self._overlap_s = settings.deals_overlap_h * _HOUR_S
+        self._deadline_s = settings.deadlines.query_s
+        self._pending = False
+        self._again = False
+        self._window = (0, 0)
+        self._known = (-1, -1)
+        self._history: tuple[tuple[Order, ...], tuple[Deal, ...]] = ((), ())
+        self._full_at_ns = 0
+        self._sweep_day = -1
+        loop.every(settings.event_poll_interval_ms / 1000, self.poll)
+
+    @property
+    def account(self) -> Account | None:
+        """The account as last polled."""
+        return self.last.account if self.last is not None else None
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """Open positions as last polled."""
+        return self.last.positions if self.last is not None else ()
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """Active orders as last polled."""
+        return self.last.orders if self.last is not None else ()
+
+    def poll_now(self) -> None:
+        """Look as soon as possible: after an order's result. A look under way is followed by another."""
+        self._again = self._pending
+        self.poll()
+
+    def poll(self) -> None:
+        """Look, unless a look is under way."""
+        if self._pending or not self._connection.attached(LinkRole.FEED):
+            return
+        now_ns = self._loop.clock.monotonic_ns()
+        window = self._next_window()
+        if window != self._window or now_ns >= self._full_at_ns:
+            self._known = (-1, -1)
+            self._full_at_ns = now_ns + round(_FULL_EVERY_S * 1e9)
+        self._window = window
+        self._pending = True
+        self._connection.call(
+            LinkRole.FEED,
+            PollTrade(*window, known_deals=self._known[1], known_orders=self._known[0]),
+            lambda result: self._on_result(result, now_ns),
+            deadline_s=self._deadline_s,
+        )
+
+    def _next_window(self) -> tuple[int, int]:
+        now_s = self._clock.server_ms() // 1000
+        # Once a server day, at the first look, a whole week: what was booked late is found.
+        day = now_s // (24 * _HOUR_S)
+        back_s = max(self._overlap_s, _NIGHTLY_S) if day != self._sweep_day else self._overlap_s
+        begin_s = max(1, (now_s - back_s) // _HOUR_S * _HOUR_S)
+        end_s = (now_s // _HOUR_S + 1) * _HOUR_S + _AHEAD_S
+        return begin_s, min(end_s, _LATEST_S)
+
+    def _on_result(self, result: LinkResult, started_ns: int) -> None:
+        self._pending = False
+        try:
+            polled = result.decode(TradePolled)
+        except BusError as error:
+            self.failures += 1
+            self._known = (-1, -1)
+            if self.failures in {1, 10, 100} or self.failures % 1000 == 0:
+                log.warning("the account could not be read", extra={"reason": error.text, "failures": self.failures})
+            return
+        self._connection.note_terminal(polled.terminal)
+        if not self._connection.note_account(polled.account.login, polled.account.server):
+            self._known = (-1, -1)
+            return
+        self.polls += 1
+        self._sweep_day = self._clock.server_ms() // (24 * _HOUR_S * 1000)
+        self.last = self._read_from(polled, started_ns)
+        self.on_read(self.last)
+        if self._again:
+            self._again = False
+            self.poll()
+
+    def _read_from(self, polled: TradePolled, started_ns: int) -> BrokerRead:
+        to_utc_ms, canonical = self._clock.to_utc_ms, self._canonical
+        orders, deals = self._history
+        if polled.history_orders is not None:
+            orders = tuple(order_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.history_orders)
+        if polled.deals is not None:
+            deals = tuple(deal_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.deals)
+        self._history = (orders, deals)
+        self._known = (polled.orders_total, polled.deals_total)
+        return BrokerRead(
+            account=account_from(polled.account),
+            positions=tuple(position_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.positions),
+            orders=tuple(order_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.orders),
+            history_orders=orders,
+            deals=deals,
+            history_from_ms=to_utc_ms(self._window[0] * 1000),
+            connected=polled.terminal.connected and polled.connected_after,
+            started_ns=started_ns,
+            finished_ns=self._loop.clock.monotonic_ns(),
+            market_ms=self._clock.market_ms(),
+        )
