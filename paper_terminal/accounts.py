@@ -1,0 +1,114 @@
+"""One account's book: balance, positions, active orders, and the history of orders and deals.
+
+Every change to the book goes through a method here, which also notes it for the durable state. The balance is
+the sum over all deals of profit, commission, swap and fee.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from paper_terminal.ledger_records import Deal, Order, Position
+from paper_terminal.settings import AccountSettings
+from paper_terminal.state import Change, Loaded
+
+R = TypeVar("R", Order, Deal)
+
+
+class History(Generic[R]):
+    """Final records in the order they happened, found by ticket or by time."""
+
+    def __init__(self, time_s: Callable[[R], int]) -> None:
+        self._time_s: Callable[[R], int] = time_s
+        self._records: list[R] = []
+        self._by_ticket: dict[int, R] = {}
+        # The server's clock steps back an hour in autumn; the running maximum keeps the list searchable.
+        self._latest_s: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def add(self, ticket: int, record: R) -> None:
+        """Append a record that happened after all others."""
+        self._records.append(record)
+        self._by_ticket[ticket] = record
+        time_s = self._time_s(record)
+        self._latest_s.append(max(time_s, self._latest_s[-1]) if self._latest_s else time_s)
+
+    def get(self, ticket: int) -> R | None:
+        """Return the record of a ticket."""
+        return self._by_ticket.get(ticket)
+
+    def all(self) -> list[R]:
+        """Return every record."""
+        return self._records
+
+    def between(self, from_s: int, to_s: int) -> list[R]:
+        """Return the records with from_s <= time <= to_s, server seconds."""
+        first = bisect_left(self._latest_s, from_s)
+        end = bisect_right(self._latest_s, to_s + 3600)
+        return [each for each in self._records[first:end] if from_s <= self._time_s(each) <= to_s]
+
+
+class Account:
+    """One account and its book."""
+
+    def __init__(self, settings: AccountSettings, loaded: Loaded, changes: list[Change]) -> None:
+        """Take over the records of the durable state; later changes are appended to `changes`."""
+        self.settings = settings
+        self.positions = {each.ticket: each for each in loaded.positions}
+        self.orders = {each.ticket: each for each in loaded.orders}
+        self.history_orders: History[Order] = History(lambda order: order.time_done)
+        self.deals: History[Deal] = History(lambda deal: deal.time)
+        self.balance = 0.0
+        self._changes = changes
+        for order in sorted(loaded.history_orders, key=lambda each: (each.time_done_msc, each.ticket)):
+            self.history_orders.add(order.ticket, order)
+        for deal in loaded.deals:
+            self._book(deal)
+
+    @property
+    def login(self) -> int:
+        """Return the account's number."""
+        return self.settings.login
+
+    def money(self, amount: float) -> float:
+        """Return an amount rounded to the currency's digits."""
+        return round(amount, self.settings.currency_digits)
+
+    def positions_on(self, symbol: str) -> list[Position]:
+        """Return the open positions on a symbol."""
+        return [each for each in self.positions.values() if each.symbol == symbol]
+
+    def put_position(self, position: Position) -> None:
+        """Add or change an open position."""
+        self.positions[position.ticket] = position
+        self._changes.append(Change("positions", self.login, position.ticket, position))
+
+    def drop_position(self, ticket: int) -> None:
+        """Remove a closed position."""
+        del self.positions[ticket]
+        self._changes.append(Change("positions", self.login, ticket, None))
+
+    def put_order(self, order: Order) -> None:
+        """Add or change an active order."""
+        self.orders[order.ticket] = order
+        self._changes.append(Change("orders", self.login, order.ticket, order))
+
+    def finish_order(self, order: Order) -> None:
+        """File an order in history; if it was active it no longer is."""
+        if self.orders.pop(order.ticket, None) is not None:
+            self._changes.append(Change("orders", self.login, order.ticket, None))
+        self.history_orders.add(order.ticket, order)
+        self._changes.append(Change("history_orders", self.login, order.ticket, order))
+
+    def add_deal(self, deal: Deal) -> None:
+        """Add a deal and what it does to the balance."""
+        self._book(deal)
+        self._changes.append(Change("deals", self.login, deal.ticket, deal))
+
+    def _book(self, deal: Deal) -> None:
+        self.deals.add(deal.ticket, deal)
+        self.balance = self.money(self.balance + deal.profit + deal.commission + deal.swap + deal.fee)

@@ -1,0 +1,78 @@
+"""Callables that look and behave like the functions of a C extension module.
+
+They have a name but no signature, refuse what C calling conventions refuse with the same exceptions, and stored as
+a class attribute they do not turn into bound methods.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, ClassVar, Final, Generic, NoReturn, TypeVar
+
+_CALL_FUNCTION_EX: Final = dis.opmap["CALL_FUNCTION_EX"]
+
+R = TypeVar("R")
+
+
+class _Builtin(Generic[R]):
+    """What the three calling conventions share."""
+
+    __module__ = "MetaTrader5"
+    __self__: ClassVar[None] = None
+
+    def __init__(self, run: Callable[..., R]) -> None:
+        self.__name__ = run.__name__
+        self.__qualname__ = run.__name__
+        self.__doc__ = run.__doc__
+        self._run = run
+
+    @property
+    def __signature__(self) -> NoReturn:
+        raise ValueError(f"no signature found for builtin {self!r}")
+
+    def __repr__(self) -> str:
+        return f"<built-in function {self.__name__}>"
+
+    def _refuse_keywords(self, keywords: dict[str, Any]) -> None:
+        if keywords:
+            raise TypeError(f"{self.__name__}() takes no keyword arguments")
+
+
+class NoArguments(_Builtin[R]):
+    """A function without arguments."""
+
+    def __call__(self, /, *arguments: Any, **keywords: Any) -> R:
+        self._refuse_keywords(keywords)
+        if arguments:
+            raise TypeError(f"{self.__name__}() takes no arguments ({len(arguments)} given)")
+        return self._run()
+
+
+class Positional(_Builtin[R]):
+    """A function of positional arguments, which it counts itself."""
+
+    def __call__(self, /, *arguments: Any, **keywords: Any) -> R:
+        self._refuse_keywords(keywords)
+        return self._run(arguments)
+
+
+class Keywords(_Builtin[R]):
+    """A function of positional and keyword arguments; `None` for the keywords means that none were passed."""
+
+    def __call__(self, /, *arguments: Any, **keywords: Any) -> R:
+        passed = keywords or ({} if _forwards_keywords(sys._getframe(1)) else None)
+        return self._run(arguments, passed)
+
+
+def _forwards_keywords(caller: FrameType) -> bool:
+    """Tell whether the caller wrote `f(*args, **kwargs)`: up to Python 3.13 a C function then sees a dict.
+
+    It does so even when the dict is empty, which breaks wrappers that always forward their keywords.
+    """
+    if sys.version_info >= (3, 14):
+        return False
+    code, at = caller.f_code.co_code, caller.f_lasti
+    return at >= 0 and code[at] == _CALL_FUNCTION_EX and bool(code[at + 1] & 1)

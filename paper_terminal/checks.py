@@ -1,0 +1,162 @@
+"""Checks of a trade request against the symbol's rules and the market: pure, each raises `Refusal`."""
+
+from __future__ import annotations
+
+import math
+
+from paper_terminal import constants as api
+from paper_terminal.ledger_records import Position, TradeRequest
+from paper_terminal.margin import Quote
+from paper_terminal.retcodes import Refusal
+from paper_terminal.specifications import (
+    FILLING_BOC,
+    FILLING_FOK,
+    FILLING_IOC,
+    ORDER_LIMIT,
+    ORDER_MARKET,
+    ORDER_SL,
+    ORDER_STOP,
+    ORDER_STOP_LIMIT,
+    ORDER_TP,
+    Specification,
+)
+
+BUY_TYPES = frozenset({
+    api.ORDER_TYPE_BUY,
+    api.ORDER_TYPE_BUY_LIMIT,
+    api.ORDER_TYPE_BUY_STOP,
+    api.ORDER_TYPE_BUY_STOP_LIMIT,
+})
+LIMIT_TYPES = frozenset({api.ORDER_TYPE_BUY_LIMIT, api.ORDER_TYPE_SELL_LIMIT})
+STOP_TYPES = frozenset({api.ORDER_TYPE_BUY_STOP, api.ORDER_TYPE_SELL_STOP})
+STOP_LIMIT_TYPES = frozenset({api.ORDER_TYPE_BUY_STOP_LIMIT, api.ORDER_TYPE_SELL_STOP_LIMIT})
+PRICED_EXECUTION = frozenset({api.SYMBOL_TRADE_EXECUTION_REQUEST, api.SYMBOL_TRADE_EXECUTION_INSTANT})
+
+_TOLERANCE = 1e-6
+
+
+def check_volume(symbol: Specification, volume: float) -> None:
+    """Refuse a volume outside the symbol's limits or off its step (10014)."""
+    if not math.isfinite(volume) or not (symbol.volume_min - 1e-9 <= volume <= symbol.volume_max + 1e-9):
+        raise Refusal(api.TRADE_RETCODE_INVALID_VOLUME)
+    steps = volume / symbol.volume_step
+    if abs(steps - round(steps)) > _TOLERANCE:
+        raise Refusal(api.TRADE_RETCODE_INVALID_VOLUME)
+
+
+def check_close_volume(symbol: Specification, position: Position, volume: float) -> None:
+    """Refuse to close more than the position (10038) or an impossible part of it (10014)."""
+    if math.isfinite(volume) and volume > position.volume + 1e-9:
+        raise Refusal(api.TRADE_RETCODE_INVALID_CLOSE_VOLUME)
+    if abs(volume - position.volume) > 1e-9:
+        check_volume(symbol, volume)
+
+
+def check_direction(symbol: Specification, *, buy: bool) -> None:
+    """Refuse a new position that the symbol's trade mode forbids (10017, 10042 to 10044)."""
+    mode = symbol.trade_mode
+    if mode == api.SYMBOL_TRADE_MODE_DISABLED:
+        raise Refusal(api.TRADE_RETCODE_TRADE_DISABLED)
+    if mode == api.SYMBOL_TRADE_MODE_CLOSEONLY:
+        raise Refusal(api.TRADE_RETCODE_CLOSE_ONLY)
+    if mode == api.SYMBOL_TRADE_MODE_LONGONLY and not buy:
+        raise Refusal(api.TRADE_RETCODE_LONG_ONLY)
+    if mode == api.SYMBOL_TRADE_MODE_SHORTONLY and buy:
+        raise Refusal(api.TRADE_RETCODE_SHORT_ONLY)
+
+
+def check_order_mode(symbol: Specification, request: TradeRequest) -> None:
+    """Refuse an order type, or a stop or take profit, that the symbol does not take (10035)."""
+    if request.type in {api.ORDER_TYPE_BUY, api.ORDER_TYPE_SELL}:
+        needed = ORDER_MARKET
+    elif request.type in LIMIT_TYPES:
+        needed = ORDER_LIMIT
+    elif request.type in STOP_TYPES:
+        needed = ORDER_STOP
+    elif request.type in STOP_LIMIT_TYPES:
+        needed = ORDER_STOP_LIMIT
+    else:
+        raise Refusal(api.TRADE_RETCODE_INVALID_ORDER)
+    needed |= (ORDER_SL if request.sl else 0) | (ORDER_TP if request.tp else 0)
+    if symbol.order_mode & needed != needed:
+        raise Refusal(api.TRADE_RETCODE_INVALID_ORDER)
+
+
+def check_filling(symbol: Specification, request: TradeRequest) -> None:
+    """Refuse a filling the symbol does not offer (10030)."""
+    filling = request.type_filling
+    if request.action == api.TRADE_ACTION_PENDING:
+        # The documents ask for RETURN; brokers were seen to take any value, which decides only how it fills.
+        allowed = filling in {api.ORDER_FILLING_FOK, api.ORDER_FILLING_IOC, api.ORDER_FILLING_RETURN} or (
+            filling == api.ORDER_FILLING_BOC
+            and bool(symbol.filling_mode & FILLING_BOC)
+            and request.type in LIMIT_TYPES | STOP_LIMIT_TYPES
+        )
+    elif symbol.exemode in PRICED_EXECUTION:
+        allowed = filling in {api.ORDER_FILLING_FOK, api.ORDER_FILLING_IOC, api.ORDER_FILLING_RETURN}
+    elif filling == api.ORDER_FILLING_FOK:
+        allowed = bool(symbol.filling_mode & FILLING_FOK)
+    elif filling == api.ORDER_FILLING_IOC:
+        allowed = bool(symbol.filling_mode & FILLING_IOC)
+    else:
+        exchange = symbol.exemode == api.SYMBOL_TRADE_EXECUTION_EXCHANGE
+        allowed = filling == api.ORDER_FILLING_RETURN and exchange
+    if not allowed:
+        raise Refusal(api.TRADE_RETCODE_INVALID_FILL)
+
+
+def check_price(symbol: Specification, request: TradeRequest, current: float) -> None:
+    """Refuse a missing price (10015) or one the market has left (10004), where execution needs a price."""
+    if symbol.exemode not in PRICED_EXECUTION:
+        return
+    if not math.isfinite(request.price) or request.price <= 0:
+        raise Refusal(api.TRADE_RETCODE_INVALID_PRICE)
+    if abs(request.price - current) > request.deviation * symbol.point + symbol.point * 1e-3:
+        raise Refusal(api.TRADE_RETCODE_REQUOTE)
+
+
+def check_stops(symbol: Specification, *, buy: bool, sl: float, tp: float, price: float) -> None:
+    """Refuse stops on the wrong side of `price` or nearer to it than the stops level (10016)."""
+    if not (math.isfinite(sl) and math.isfinite(tp)) or sl < 0 or tp < 0:
+        raise Refusal(api.TRADE_RETCODE_INVALID_STOPS)
+    near = symbol.stops_level * symbol.point - symbol.point * 1e-3
+    side = 1.0 if buy else -1.0
+    for stop, distance in ((sl, (price - sl) * side), (tp, (tp - price) * side)):
+        if stop and (distance < near or distance * 1e9 <= symbol.point):
+            raise Refusal(api.TRADE_RETCODE_INVALID_STOPS)
+
+
+def check_pending_price(symbol: Specification, request: TradeRequest, quote: Quote) -> None:
+    """Refuse a pending price on the wrong side of the market or nearer than the stops level (10015)."""
+    buy = request.type in BUY_TYPES
+    current = quote.ask if buy else quote.bid
+    if not (math.isfinite(request.price) and request.price > 0 and math.isfinite(request.stoplimit)):
+        raise Refusal(api.TRADE_RETCODE_INVALID_PRICE)
+    below = buy if request.type in LIMIT_TYPES else not buy
+    distance = (current - request.price) * (1.0 if below else -1.0)
+    if distance < symbol.stops_level * symbol.point - symbol.point * 1e-3 or distance * 1e9 <= symbol.point:
+        raise Refusal(api.TRADE_RETCODE_INVALID_PRICE)
+    if request.type in STOP_LIMIT_TYPES:
+        behind = (request.price - request.stoplimit) * (1.0 if buy else -1.0)
+        if request.stoplimit <= 0 or behind < 0:
+            raise Refusal(api.TRADE_RETCODE_INVALID_PRICE)
+
+
+def check_expiration(symbol: Specification, request: TradeRequest, now_s: int) -> None:
+    """Refuse a lifetime the symbol does not offer or one already over (10022). `now_s` is server time."""
+    if (
+        not 0 <= request.type_time <= api.ORDER_TIME_SPECIFIED_DAY
+        or not symbol.expiration_mode >> request.type_time & 1
+    ):
+        raise Refusal(api.TRADE_RETCODE_INVALID_EXPIRATION)
+    dated = request.type_time in {api.ORDER_TIME_SPECIFIED, api.ORDER_TIME_SPECIFIED_DAY}
+    if dated and request.expiration <= now_s:
+        raise Refusal(api.TRADE_RETCODE_INVALID_EXPIRATION)
+
+
+def check_freeze(symbol: Specification, quote: Quote, *, buy: bool, sl: float, tp: float) -> None:
+    """Refuse to touch a position whose stop or take profit is within the freeze level (10029)."""
+    current = quote.bid if buy else quote.ask
+    level = symbol.freeze_level * symbol.point
+    if level and any(stop and abs(current - stop) < level for stop in (sl, tp)):
+        raise Refusal(api.TRADE_RETCODE_FROZEN)

@@ -1,0 +1,157 @@
+"""Command line of the paper terminal: run one, and give a running one faults."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from filelock import FileLock, Timeout
+
+from paper_terminal import faults
+from paper_terminal import settings as configuration
+from paper_terminal.assembly import open_terminal
+from paper_terminal.channel import ChannelBroken, NoTerminal
+from paper_terminal.feeds import FeedError
+from paper_terminal.launch import ALREADY_RUNNING
+from paper_terminal.server import Server
+from paper_terminal.settings import SETTINGS_FILE, Settings, SettingsError
+from paper_terminal.state import StateError
+
+_LOCK_FILE = "terminal.lock"
+_LOCK_WAIT_S = 2.0
+
+
+@click.group(invoke_without_command=True)
+@click.option(
+    "--path", type=click.Path(file_okay=False, path_type=Path), help="The terminal's folder; made if missing."
+)
+@click.option("--config", type=click.Path(path_type=Path), help="Settings (TOML); kept in the folder for later starts.")
+@click.option("--seed", type=int, help="Seed of the synthetic market.")
+@click.option("--speed", help="Feed seconds per real second, or 'max'.")
+@click.option("--ticks-per-second", type=float, help="Mean tick rate of each synthetic symbol.")
+@click.option("--server-time", help="ny+7, eu+2, utc, or a fixed offset in minutes.")
+@click.option("--suffix", help="Suffix of the broker's symbol names.")
+@click.option("--history-days", type=float, help="Days of ticks before the start.")
+@click.option("--hold/--no-hold", default=None, help="The feed waits until a client has initialised.")
+@click.option("--weekend/--no-weekend", default=None, help="Close the synthetic market at weekends.")
+@click.pass_context
+def main(context: click.Context, /, path: Path | None, config: Path | None, **options: Any) -> None:
+    """Run a paper terminal in the foreground on the folder PATH, until Ctrl-C."""
+    if context.invoked_subcommand is not None:
+        return
+    if path is None:
+        raise click.UsageError("--path is needed: the folder that holds the terminal's state")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    context.exit(run(path, config, options))
+
+
+def run(path: Path, config: Path | None, options: dict[str, Any]) -> int:
+    """Run a terminal until it is told to stop; return its exit code."""
+    folder = path.expanduser().resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / _LOCK_FILE, timeout=_LOCK_WAIT_S):
+            serve(folder, effective_settings(folder, config, options))
+    except Timeout:
+        click.echo(f"{folder}: a terminal is already running from this folder", err=True)
+        return ALREADY_RUNNING
+    except (SettingsError, FeedError, StateError, OSError) as error:
+        click.echo(f"paper terminal: {error}", err=True)
+        return 1
+    return 0
+
+
+def serve(folder: Path, settings: Settings) -> None:
+    """Open the terminal of a folder whose lock is held, and serve it; blocks.
+
+    Raises:
+        StateError: the state cannot be used or written.
+        FeedError: a feed file cannot be used.
+        SettingsError: the settings cannot be used.
+        OSError: no socket.
+    """
+    assembly = open_terminal(folder, settings)
+    try:
+        server = Server(folder, assembly)
+        click.echo(f"paper terminal ready: path {folder}, port {server.port}, pid {os.getpid()}")
+        server.run()
+    finally:
+        assembly.store.close()
+
+
+def effective_settings(folder: Path, config: Path | None, options: dict[str, Any]) -> Settings:
+    """Return options over the named file over the folder's own file over the defaults; keep them in the folder.
+
+    Raises:
+        SettingsError: any of them cannot be used.
+        OSError: the folder cannot be written.
+    """
+    own = folder / SETTINGS_FILE
+    source = own if config is None and own.exists() else config
+    base = Settings() if source is None else configuration.load(source)
+    given = {key: value for key, value in options.items() if value is not None}
+    if not given and config is None:
+        return base
+    values = msgspec.to_builtins(base)
+    for key, value in given.items():
+        target = values["feed"] if key in {"seed", "speed", "ticks_per_second"} else values
+        target[key] = _plain(value)
+    try:
+        settings = msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(str(error)) from error
+    settings.check()
+    configuration.save(settings, own)
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    """Return an option's text as the number it is, if it is one: --speed 5, --server-time 120."""
+    if isinstance(value, str):
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value
+
+
+@main.command("fault")
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("name", type=click.Choice(faults.FAULTS))
+@click.option("--function", "functions", multiple=True, help="API function it applies to; may be repeated.")
+@click.option("--count", type=int, default=1, show_default=True, help="How often it strikes; 0: until cleared.")
+@click.option("--ms", type=int, default=1000, show_default=True, help="Delay or duration, milliseconds.")
+@click.option("--executed", is_flag=True, help="Let the call take effect first.")
+@click.option("--probability", type=float, default=1.0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+def fault_command(path: Path, name: str, count: int, **params: Any) -> None:
+    """Give the terminal running from PATH a fault."""
+    _controlled(lambda: faults.set_fault(path, name, count=count or None, **params))
+
+
+@main.command("clear-faults")
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("name", default="")
+def clear_command(path: Path, name: str) -> None:
+    """Take all faults, or those of one NAME, from the terminal running from PATH."""
+    _controlled(lambda: faults.clear_faults(path, name))
+
+
+@main.command("faults")
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def list_command(path: Path) -> None:
+    """Show the faults of the terminal running from PATH."""
+    for fault in _controlled(lambda: faults.list_faults(path)):
+        click.echo(msgspec.json.encode(fault).decode())
+
+
+def _controlled(action: Any) -> Any:
+    try:
+        return action()
+    except (faults.FaultError, NoTerminal, ChannelBroken) as error:
+        raise click.ClickException(str(error)) from error

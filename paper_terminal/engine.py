@@ -1,0 +1,276 @@
+"""The broker: accounts, the market's quotes, and everything that happens to orders and positions.
+
+No sockets and no clock of its own: ticks and requests come in, records change, and each change is in the store
+before the call returns. The same object runs behind the terminal process and inside a backtest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgspec.structs
+import numpy as np
+
+from paper_terminal import constants as api
+from paper_terminal.accounts import Account
+from paper_terminal.checks import BUY_TYPES, STOP_LIMIT_TYPES
+from paper_terminal.dealing import Dealer, Moment, Origin, Tickets
+from paper_terminal.ledger_records import Order, Position
+from paper_terminal.margin import Converter, NoRate, Quote
+from paper_terminal.matching import activated, closing_price, fill_price, order_hit, stop_hit
+from paper_terminal.records import Records
+from paper_terminal.server_time import ServerTimeRule
+from paper_terminal.settings import AccountSettings, Settings
+from paper_terminal.specifications import Specification
+from paper_terminal.state import Change, Loaded, Store
+from paper_terminal.valuation import Valuer
+
+FIRST_ORDER: Final = 50_000_001
+FIRST_DEAL: Final = 40_000_001
+
+
+class Engine:
+    """The broker behind a terminal."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: Store,
+        facts: dict[str, int],
+        now_ms: int,
+        is_open: Callable[[int], bool] = lambda _utc_ms: True,
+    ) -> None:
+        """Make a broker without accounts.
+
+        Args:
+            settings: Symbols, commissions, server time.
+            store: Where changes are made durable.
+            facts: Numbers kept by the store: the next tickets.
+            now_ms: Present time, UTC milliseconds.
+            is_open: Tells whether the market trades at a UTC millisecond.
+        """
+        self.settings = settings
+        self.symbols = {f"{settings.prefix}{each.name}{settings.suffix}": each for each in settings.symbols}
+        self.quotes: dict[str, Quote] = {}
+        self.accounts: dict[int, Account] = {}
+        self.now_ms = now_ms
+        self.is_open = is_open
+        self._rule = ServerTimeRule(settings.server_time)
+        self._store = store
+        self._changes: list[Change] = []
+        self._tickets = Tickets(order=facts.get("next_order", FIRST_ORDER), deal=facts.get("next_deal", FIRST_DEAL))
+        renamed = [_renamed(each, name) for name, each in self.symbols.items()]
+        self.converter = Converter(renamed, self.quotes)
+        self.valuer = Valuer(self.symbols, self.quotes, self.converter)
+        self.dealer = Dealer(
+            self._tickets, self.converter, commission_per_lot=settings.commission_per_lot, now=self.moment
+        )
+
+    def moment(self) -> Moment:
+        """Return the present moment on the server's clock."""
+        server_ms = self._rule.to_server_ms(self.now_ms)
+        return Moment(server_ms // 1000, server_ms)
+
+    def open_account(self, settings: AccountSettings, loaded: Loaded) -> Account:
+        """Take over an account; one without any deal receives its deposit."""
+        account = Account(settings, loaded, self._changes)
+        self.accounts[settings.login] = account
+        if not len(account.deals) and settings.balance:
+            self.dealer.deposit(account, settings.balance, "Initial deposit")
+            self.commit()
+        return account
+
+    def commit(self) -> None:
+        """Make every change so far durable.
+
+        Raises:
+            StateError: the store cannot: the engine must be abandoned, nothing more acknowledged.
+        """
+        if not self._changes:
+            return
+        facts = {
+            "next_order": self._tickets.next_order,
+            "next_deal": self._tickets.next_deal,
+            "settled_ms": self.now_ms,
+        }
+        self._store.commit(self._changes, facts)
+        self._changes.clear()
+
+    # The market ----------------------------------------------------------------------------------------------
+
+    def on_ticks(self, blocks: Sequence[tuple[str, Records]], now_ms: int) -> None:
+        """Take ticks (times UTC), then the time: stops, pending orders, expiry and stop-out happen at each tick.
+
+        Raises:
+            StateError: see `commit`.
+        """
+        if any(account.positions or account.orders for account in self.accounts.values()):
+            for name, bid, ask, time_ms in _in_time_order(blocks):
+                self.now_ms = max(self.now_ms, time_ms)
+                self.quotes[name] = Quote(bid, ask, time_ms)
+                self._on_quote(name)
+        else:
+            for name, ticks in blocks:
+                self.seed_quote(name, ticks)
+        self.now_ms = max(self.now_ms, now_ms)
+        self._expire_orders()
+        self.commit()
+
+    def seed_quote(self, name: str, ticks: Records) -> None:
+        """Take the newest of some past ticks as the quote; it triggers nothing."""
+        last = ticks[-1]
+        self.quotes[name] = Quote(float(last["bid"]), float(last["ask"]), int(last["time_msc"]))
+
+    def _on_quote(self, name: str) -> None:
+        quote = self.quotes[name]
+        self._expire_orders()
+        for account in self.accounts.values():
+            touched = False
+            for position in account.positions_on(name):
+                self._check_stops(account, position, quote)
+                touched = True
+            for order in [each for each in account.orders.values() if each.symbol == name]:
+                self._check_order(account, order, quote)
+            if touched and account.positions:
+                self._check_margin(account)
+
+    def _check_stops(self, account: Account, position: Position, quote: Quote) -> None:
+        hit = stop_hit(position, quote)
+        if hit is None:
+            self.valuer.reprice(account, position)
+            return
+        reason, price = hit
+        symbol = self.symbols[position.symbol]
+        word, level = ("sl", position.sl) if reason == api.DEAL_REASON_SL else ("tp", position.tp)
+        comment = f"[{word} {level:.{symbol.digits}f}]"
+        self.close(account, position, price=price, origin=Origin(reason, position.magic, comment))
+
+    def close(
+        self, account: Account, position: Position, *, price: float, origin: Origin, volume: float | None = None
+    ) -> tuple[int, int]:
+        """Close a position, or `volume` of it; return the tickets of order and deal.
+
+        Raises:
+            NoRate: the profit cannot be converted.
+        """
+        order, deal = self.dealer.close(
+            account,
+            self.symbols[position.symbol],
+            position,
+            volume=position.volume if volume is None else volume,
+            price=price,
+            origin=origin,
+        )
+        if position.ticket in account.positions:
+            self.valuer.reprice(account, position)
+        return order.ticket, deal.ticket
+
+    def _check_order(self, account: Account, order: Order, quote: Quote) -> None:
+        order.price_current = quote.ask if order.type in BUY_TYPES else quote.bid
+        if not order_hit(order, quote):
+            return
+        if order.type in STOP_LIMIT_TYPES:
+            order.type, order.price_open, order.price_stoplimit = activated(order), order.price_stoplimit, 0.0
+            account.put_order(order)
+            return
+        price = fill_price(order, quote)
+        if not self.affords(
+            account, order.symbol, buy=order.type in BUY_TYPES, volume=order.volume_current, price=price
+        ):
+            self.dealer.cancel(account, order, api.ORDER_STATE_REJECTED)
+            return
+        self.fill(account, order, price=price)
+
+    def fill(self, account: Account, order: Order, *, price: float) -> int:
+        """Fill an order with a new position at a price; return the deal's ticket."""
+        quote = self.quotes[order.symbol]
+        market = quote.bid if order.type in BUY_TYPES else quote.ask
+        deal = self.dealer.open(
+            account, self.symbols[order.symbol], order, name=order.symbol, price=price, market_price=market
+        )
+        self.valuer.reprice(account, account.positions[order.ticket])
+        return deal.ticket
+
+    def affords(self, account: Account, name: str, *, buy: bool, volume: float, price: float) -> bool:
+        """Tell whether the account's equity covers its margin after opening this."""
+        plus = self.imagined(name, buy=buy, volume=volume, price=price)
+        cost = self.dealer.commission(account, self.symbols[name], volume)
+        try:
+            before = self.valuer.value(account)
+            after = self.valuer.value(account, plus=plus, cost=cost)
+        except NoRate:
+            return False
+        return after.equity >= after.margin or after.margin <= before.margin
+
+    def imagined(self, name: str, *, buy: bool, volume: float, price: float) -> Position:
+        """Return a position as an opening would make it, for reckoning only."""
+        now = self.moment()
+        return Position(
+            ticket=0,
+            time=now.seconds,
+            time_msc=now.milliseconds,
+            time_update=now.seconds,
+            time_update_msc=now.milliseconds,
+            type=api.POSITION_TYPE_BUY if buy else api.POSITION_TYPE_SELL,
+            magic=0,
+            identifier=0,
+            reason=api.POSITION_REASON_EXPERT,
+            volume=volume,
+            price_open=price,
+            sl=0.0,
+            tp=0.0,
+            price_current=price,
+            swap=0.0,
+            profit=0.0,
+            symbol=name,
+            comment="",
+        )
+
+    def _expire_orders(self) -> None:
+        now_s = self.moment().seconds if any(each.orders for each in self.accounts.values()) else 0
+        for account in self.accounts.values():
+            for order in list(account.orders.values()):
+                if 0 < order.time_expiration <= now_s:
+                    self.dealer.cancel(account, order, api.ORDER_STATE_EXPIRED)
+
+    # Stop-out ------------------------------------------------------------------------------------------------
+
+    def _check_margin(self, account: Account) -> None:
+        """Close positions, the largest loss first, until the margin level is above the stop-out level."""
+        while account.positions:
+            try:
+                worth = self.valuer.value_as_priced(account)
+            except NoRate:
+                return
+            if worth.margin <= 0 or worth.margin_level > account.settings.stop_out_level:
+                return
+            worst = min(account.positions.values(), key=lambda each: each.profit)
+            quote = self.quotes.get(worst.symbol)
+            if quote is None:
+                return
+            comment = f"[so {worth.margin_level:.2f}%]"
+            origin = Origin(api.DEAL_REASON_SO, worst.magic, comment)
+            self.close(account, worst, price=closing_price(worst, quote), origin=origin)
+
+
+def _renamed(symbol: Specification, name: str) -> Specification:
+    return msgspec.structs.replace(symbol, name=name)
+
+
+def _in_time_order(blocks: Iterable[tuple[str, Records]]) -> Iterable[tuple[str, float, float, int]]:
+    """Merge the ticks of several symbols by time; within one millisecond in the order of the blocks."""
+    blocks = list(blocks)
+    if not blocks:
+        return
+    names = [name for name, _ in blocks]
+    owner = np.repeat(np.arange(len(blocks)), [len(ticks) for _, ticks in blocks])
+    times = np.concatenate([ticks["time_msc"] for _, ticks in blocks])
+    bids = np.concatenate([ticks["bid"] for _, ticks in blocks])
+    asks = np.concatenate([ticks["ask"] for _, ticks in blocks])
+    order = np.argsort(times, kind="stable")
+    for at in zip(
+        owner[order].tolist(), bids[order].tolist(), asks[order].tolist(), times[order].tolist(), strict=True
+    ):
+        yield names[at[0]], at[1], at[2], at[3]

@@ -1,0 +1,163 @@
+"""Faults on demand, set while the terminal runs: from tests, and from the command line.
+
+| fault | what happens to a call it applies to |
+|---|---|
+| `hang` | the client blocks for ever in its call, holding the GIL; with `executed` the call took effect first |
+| `slow` | the call takes `ms` longer; with `executed` it takes effect at once and only the answer is late |
+| `crash` | the terminal ends abruptly before the call, with `executed` after it |
+| `reply_lost` | the call takes effect, then the connection is cut without an answer |
+| `reject` | `order_send` is refused with 10006 |
+| `requote` | `order_send` is refused with 10004 and fresh prices |
+| `late_fill` | `order_send` answers 10012, and the request takes effect `ms` later |
+
+Two are states, not calls: `disconnect` (no link to the broker: `connected` is false, 10031, no new ticks) and
+`trade_off` (the AutoTrading button: 10027). They last until cleared, or for `ms` when that is given.
+
+A fault applies `count` times (None: until cleared), to the functions named (none: `order_send`, for `slow` every
+function), each time with `probability`, drawn from `seed`.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from paper_terminal.channel import Channel
+
+CALL_FAULTS: Final = ("hang", "slow", "crash", "reply_lost", "reject", "requote", "late_fill")
+STATE_FAULTS: Final = ("disconnect", "trade_off")
+FAULTS: Final = CALL_FAULTS + STATE_FAULTS
+_ORDER_FAULTS: Final = frozenset({"reject", "requote", "late_fill"})
+
+
+class FaultError(Exception):
+    """A fault that does not exist or cannot be set so."""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One fault to come."""
+
+    name: str
+    functions: tuple[str, ...] = ()
+    count: int | None = 1
+    ms: int = 1000
+    executed: bool = False
+    probability: float = 1.0
+    seed: int = 0
+
+    def check(self) -> None:
+        """Check the values.
+
+        Raises:
+            FaultError: unknown, or out of range.
+        """
+        if self.name not in FAULTS:
+            raise FaultError(f"no fault {self.name!r}: there are {', '.join(FAULTS)}")
+        if self.name in _ORDER_FAULTS and set(self.functions) - {"order_send"}:
+            raise FaultError(f"{self.name} applies to order_send only")
+        if self.count is not None and self.count < 1:
+            raise FaultError(f"count must be at least 1, or None for every call; got {self.count}")
+        if self.ms < 0 or not 0 < self.probability <= 1:
+            raise FaultError("ms must not be negative, probability above 0 and at most 1")
+
+    def concerns(self, function: str) -> bool:
+        """Tell whether the fault is meant for a function."""
+        if self.functions:
+            return function in self.functions
+        return self.name == "slow" or function == "order_send"
+
+
+class _Armed:
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+        self.left = fault.count
+        self._random = random.Random(fault.seed)  # noqa: S311  # not cryptography
+
+    def strikes(self) -> bool:
+        return self.fault.probability >= 1 or self._random.random() < self.fault.probability
+
+
+class FaultBook:
+    """The faults a terminal has been told to have."""
+
+    def __init__(self) -> None:
+        self._armed: list[_Armed] = []
+
+    def set(self, fault: Fault) -> None:
+        """Arm a fault.
+
+        Raises:
+            FaultError: see `Fault.check`.
+        """
+        fault.check()
+        self._armed.append(_Armed(fault))
+
+    def clear(self, name: str = "") -> None:
+        """Disarm the faults of a name, or all."""
+        self._armed = [each for each in self._armed if name and each.fault.name != name]
+
+    def armed(self) -> list[Fault]:
+        """Return what is armed, with the counts still left."""
+        return [msgspec.structs.replace(each.fault, count=each.left) for each in self._armed]
+
+    def strike(self, function: str) -> Fault | None:
+        """Return the fault this call of a function has, using it up by one."""
+        for each in self._armed:
+            if each.fault.name in STATE_FAULTS or not each.fault.concerns(function) or not each.strikes():
+                continue
+            if each.left is not None:
+                each.left -= 1
+                if each.left == 0:
+                    self._armed.remove(each)
+            return each.fault
+        return None
+
+
+def set_fault(path: str | Path, name: str, **params: Any) -> None:
+    """Arm a fault in the running terminal of a folder; `params` are the fields of `Fault`.
+
+    Raises:
+        FaultError: no such fault, or a bad parameter.
+        NoTerminal: no terminal runs there.
+        ChannelBroken: it ended meanwhile.
+    """
+    try:
+        fault = msgspec.convert({"name": name, **params}, Fault)
+    except msgspec.ValidationError as error:
+        raise FaultError(str(error)) from error
+    fault.check()
+    _control(path, "fault_set", msgspec.to_builtins(fault))
+
+
+def clear_faults(path: str | Path, name: str = "") -> None:
+    """Disarm the faults of a name, or all.
+
+    Raises:
+        NoTerminal: no terminal runs there.
+        ChannelBroken: it ended meanwhile.
+    """
+    _control(path, "fault_clear", name)
+
+
+def list_faults(path: str | Path) -> list[Fault]:
+    """Return the armed faults, with the counts still left.
+
+    Raises:
+        NoTerminal: no terminal runs there.
+        ChannelBroken: it ended meanwhile.
+    """
+    return msgspec.convert(_control(path, "fault_list"), list[Fault])
+
+
+def _control(path: str | Path, function: str, *arguments: Any) -> Any:
+    channel = Channel(Path(path))
+    try:
+        code, value = channel.call(function, list(arguments))
+    finally:
+        channel.close()
+    if code != 1:
+        raise FaultError(str(value))
+    return value

@@ -1,0 +1,243 @@
+"""Ticks and bars as the terminal serves them: on the server's clock, every tick of the run kept."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paper_terminal.records import (
+    RATE_DTYPE,
+    TICK_DTYPE,
+    TICK_FLAG_ASK,
+    TICK_FLAG_BID,
+    TICK_FLAG_BUY,
+    TICK_FLAG_LAST,
+    TICK_FLAG_SELL,
+    TICK_FLAG_VOLUME,
+    Records,
+)
+from paper_terminal.server_time import ServerTimeRule
+
+_MINUTE_S: Final = 60
+_HOUR_S: Final = 3600
+_DAY_S: Final = 86_400
+_FIRST_CAPACITY: Final = 4096
+
+# The epoch was a Thursday; weeks of bars begin on Sunday, three days later.
+_SUNDAY_OFFSET_DAYS: Final = 4
+
+_MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
+_HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
+WEEK: Final = 0x8001
+MONTH: Final = 0xC001
+_PERIOD_S: Final[dict[int, int]] = {n: n * _MINUTE_S for n in _MINUTES} | {0x4000 + n: n * _HOUR_S for n in _HOURS}
+
+_INFO_FLAGS: Final = TICK_FLAG_BID | TICK_FLAG_ASK
+_TRADE_FLAGS: Final = TICK_FLAG_LAST | TICK_FLAG_VOLUME | TICK_FLAG_BUY | TICK_FLAG_SELL
+_ALL_TICKS: Final = -1
+_WANTED: Final = {1: _INFO_FLAGS, 2: _TRADE_FLAGS, 3: _INFO_FLAGS | _TRADE_FLAGS}
+
+
+class BadRequest(Exception):
+    """A timeframe, count or flag that means nothing."""
+
+
+class Growing:
+    """An array that grows at its end. Slices given out stay valid: growing moves to new memory."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._array = np.empty(_FIRST_CAPACITY, dtype=dtype)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def filled(self) -> NDArray[Any]:
+        """Return what has been appended, without copying."""
+        return self._array[: self._count]
+
+    def extend(self, values: NDArray[Any]) -> None:
+        """Append values."""
+        needed = self._count + len(values)
+        if needed > len(self._array):
+            grown = np.empty(max(needed, 2 * len(self._array)), dtype=self._array.dtype)
+            grown[: self._count] = self.filled
+            self._array = grown
+        self._array[self._count : needed] = values
+        self._count = needed
+
+
+class SymbolHistory:
+    """The ticks and the M1 bars of one symbol. Other periods are built from M1 on demand."""
+
+    def __init__(self, rule: ServerTimeRule, *, point: float) -> None:
+        """Start empty; `point` is the unit of the bars' spread."""
+        self._rule = rule
+        self._point = point
+        self._ticks = Growing(TICK_DTYPE)
+        self._utc_ms = Growing(np.dtype(np.int64))  # apart from the records: searching their field would copy it
+        self._minutes = Growing(RATE_DTYPE)
+
+    def append(self, ticks: Records) -> None:
+        """Add ticks with UTC times, none older than the last."""
+        if not len(ticks):
+            return
+        served = self._rule.to_server_ticks(ticks)
+        self._ticks.extend(served)
+        self._utc_ms.extend(ticks["time_msc"])
+        self._add_bars(served)
+
+    def _add_bars(self, ticks: Records) -> None:
+        opens = ticks["time"] // _MINUTE_S * _MINUTE_S
+        last = int(self._minutes.filled["time"][-1]) if len(self._minutes) else int(opens[0])
+        # In autumn's repeated hour the server's clock steps back; its ticks join the last bar before the step.
+        opens = np.maximum.accumulate(np.maximum(opens, last))
+        bid, ask = ticks["bid"], ticks["ask"]
+        starts = _starts(opens)
+        bars = np.zeros(len(starts), dtype=RATE_DTYPE)
+        bars["time"] = opens[starts]
+        bars["open"] = bid[starts]
+        bars["high"] = np.maximum.reduceat(bid, starts)
+        bars["low"] = np.minimum.reduceat(bid, starts)
+        bars["close"] = bid[np.append(starts[1:], len(bid)) - 1]
+        bars["tick_volume"] = np.diff(np.append(starts, len(bid)))
+        bars["spread"] = np.minimum.reduceat(np.rint((ask - bid) / self._point), starts)
+        if len(self._minutes) and bars["time"][0] == last:
+            _merge_into(self._minutes.filled[-1:], bars[:1])
+            bars = bars[1:]
+        self._minutes.extend(bars)
+
+    def last_tick(self) -> NDArray[Any] | None:
+        """Return the newest tick, as an array of one, or None."""
+        return self._ticks.filled[-1:] if len(self._ticks) else None
+
+    def ticks_from(self, from_s: int, count: int, flags: int) -> Records:
+        """Return up to `count` ticks from a server second on, oldest first.
+
+        Raises:
+            BadRequest: a count below 1 or unknown flags.
+        """
+        if count < 1:
+            raise BadRequest(f"count {count}")
+        found = self._ticks.filled[self._first(from_s) :]
+        return found[:count] if flags == _ALL_TICKS else self._with_flags(found, flags)[:count]
+
+    def ticks_range(self, from_s: int, to_s: int, flags: int) -> Records:
+        """Return the ticks with from_s <= time_msc / 1000 <= to_s, server seconds: the end is a whole second too.
+
+        Raises:
+            BadRequest: unknown flags.
+        """
+        end_ms = self._rule.to_utc_ms(to_s * 1000, latest=True)
+        end = int(np.searchsorted(self._utc_ms.filled, end_ms, side="right"))
+        found = self._ticks.filled[self._first(from_s) : end]
+        return found if flags == _ALL_TICKS else self._with_flags(found, flags)
+
+    def _first(self, from_s: int) -> int:
+        return int(np.searchsorted(self._utc_ms.filled, self._rule.to_utc_ms(from_s * 1000), side="left"))
+
+    @staticmethod
+    def _with_flags(ticks: Records, flags: int) -> Records:
+        wanted = _WANTED.get(flags)
+        if wanted is None:
+            raise BadRequest(f"flags {flags}")
+        selected: Records = ticks[(ticks["flags"] & wanted) != 0]
+        return selected
+
+    def bars(self, timeframe: int) -> Records:
+        """Return every bar of a period, ascending by open time; the last one is being formed.
+
+        Raises:
+            BadRequest: no such timeframe.
+        """
+        minutes: Records = self._minutes.filled
+        if timeframe == 1:
+            return minutes
+        opens = bar_opens(minutes["time"], timeframe)
+        if not len(minutes):
+            return minutes
+        starts = _starts(opens)
+        bars = np.zeros(len(starts), dtype=RATE_DTYPE)
+        bars["time"] = opens[starts]
+        bars["open"] = minutes["open"][starts]
+        bars["high"] = np.maximum.reduceat(minutes["high"], starts)
+        bars["low"] = np.minimum.reduceat(minutes["low"], starts)
+        bars["close"] = minutes["close"][np.append(starts[1:], len(minutes)) - 1]
+        for field in ("tick_volume", "real_volume"):
+            bars[field] = np.add.reduceat(minutes[field], starts)
+        bars["spread"] = np.minimum.reduceat(minutes["spread"], starts)
+        return bars
+
+    def last_bars(self, timeframe: int, count: int) -> Records:
+        """Return the last `count` bars of a period.
+
+        Raises:
+            BadRequest: no such timeframe.
+        """
+        return self.bars_from_position(timeframe, 0, count)
+
+    def bars_from(self, timeframe: int, from_s: int, count: int) -> Records:
+        """Return up to `count` bars that open at or before a server second, going back.
+
+        Raises:
+            BadRequest: no such timeframe, or a count below 1.
+        """
+        if count < 1:
+            raise BadRequest(f"count {count}")
+        bars = self.bars(timeframe)
+        end = int(np.searchsorted(bars["time"], from_s, side="right"))
+        return bars[max(0, end - count) : end]
+
+    def bars_from_position(self, timeframe: int, start: int, count: int) -> Records:
+        """Return up to `count` bars going back from bar `start`; 0 is the one being formed.
+
+        Raises:
+            BadRequest: no such timeframe, a negative start or a count below 1.
+        """
+        if start < 0 or count < 1:
+            raise BadRequest(f"start {start}, count {count}")
+        bars = self.bars(timeframe)
+        end = max(0, len(bars) - start)
+        return bars[max(0, end - count) : end]
+
+    def bars_range(self, timeframe: int, from_s: int, to_s: int) -> Records:
+        """Return the bars with from_s <= open time <= to_s, server seconds.
+
+        Raises:
+            BadRequest: no such timeframe.
+        """
+        bars = self.bars(timeframe)
+        first = int(np.searchsorted(bars["time"], from_s, side="left"))
+        return bars[first : int(np.searchsorted(bars["time"], to_s, side="right"))]
+
+
+def bar_opens(times_s: NDArray[np.int64], timeframe: int) -> NDArray[np.int64]:
+    """Return the open time of the bar each server second falls in.
+
+    Raises:
+        BadRequest: no such timeframe.
+    """
+    if timeframe in _PERIOD_S:
+        return times_s // _PERIOD_S[timeframe] * _PERIOD_S[timeframe]
+    if timeframe == WEEK:
+        days = times_s // _DAY_S + _SUNDAY_OFFSET_DAYS
+        return (days // 7 * 7 - _SUNDAY_OFFSET_DAYS) * _DAY_S
+    if timeframe == MONTH:
+        return times_s.astype("datetime64[s]").astype("datetime64[M]").astype("datetime64[s]").astype(np.int64)
+    raise BadRequest(f"timeframe {timeframe}")
+
+
+def _starts(opens: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return where each run of equal values begins."""
+    return np.flatnonzero(np.concatenate(([True], opens[1:] != opens[:-1])))
+
+
+def _merge_into(bar: Records, more: Records) -> None:
+    bar["high"] = np.maximum(bar["high"], more["high"])
+    bar["low"] = np.minimum(bar["low"], more["low"])
+    bar["close"] = more["close"]
+    bar["tick_volume"] += more["tick_volume"]
+    bar["spread"] = np.minimum(bar["spread"], more["spread"])

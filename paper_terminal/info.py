@@ -1,0 +1,179 @@
+"""The values of `account_info`, `terminal_info` and `symbol_info`, in the order of their fields."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from paper_terminal import constants as api
+from paper_terminal.accounts import Account
+from paper_terminal.margin import Converter, NoRate, Quote
+from paper_terminal.records import Records
+from paper_terminal.settings import Settings
+from paper_terminal.specifications import Specification
+from paper_terminal.structs import AccountInfo, SymbolInfo, TerminalInfo
+from paper_terminal.valuation import Valuation
+
+BUILD = 5430
+VERSION = [500, BUILD, "20 Nov 2025"]
+COMPANY = "Paper Broker"
+
+
+def _ordered(fields: tuple[str, ...], values: dict[str, Any], default: Any = 0) -> list[Any]:
+    return [values.get(name, default) for name in fields]
+
+
+def account_info(account: Account, worth: Valuation) -> list[Any]:
+    """Return an account's values."""
+    settings = account.settings
+    values = {
+        "login": settings.login,
+        "trade_mode": settings.trade_mode,
+        "leverage": settings.leverage,
+        "limit_orders": settings.limit_orders,
+        "margin_so_mode": api.ACCOUNT_STOPOUT_MODE_PERCENT,
+        "trade_allowed": True,
+        "trade_expert": True,
+        "margin_mode": settings.margin_mode,
+        "currency_digits": settings.currency_digits,
+        "fifo_close": False,
+        "balance": worth.balance,
+        "profit": worth.profit,
+        "equity": worth.equity,
+        "margin": worth.margin,
+        "margin_free": worth.margin_free,
+        "margin_level": worth.margin_level,
+        "margin_so_call": settings.margin_call_level,
+        "margin_so_so": settings.stop_out_level,
+        "name": settings.name,
+        "server": settings.server,
+        "currency": settings.currency,
+        "company": COMPANY,
+    }
+    return _ordered(AccountInfo.__match_args__, values, 0.0)
+
+
+def terminal_info(folder: Path, settings: Settings, *, connected: bool, trade_allowed: bool) -> list[Any]:
+    """Return the terminal's values."""
+    values = {
+        "community_account": False,
+        "community_connection": False,
+        "connected": connected,
+        "dlls_allowed": False,
+        "trade_allowed": trade_allowed,
+        "tradeapi_disabled": False,
+        "email_enabled": False,
+        "ftp_enabled": False,
+        "notifications_enabled": False,
+        "mqid": False,
+        "build": BUILD,
+        "maxbars": settings.max_bars,
+        "codepage": 0,
+        "ping_last": 1000,
+        "community_balance": 0.0,
+        "retransmission": 0.0,
+        "company": COMPANY,
+        "name": "Paper Terminal",
+        "language": "English",
+        "path": str(folder),
+        "data_path": str(folder),
+        "commondata_path": str(folder / "Common"),
+    }
+    return _ordered(TerminalInfo.__match_args__, values)
+
+
+_INTEGERS = frozenset(SymbolInfo.__match_args__[4:31]) | {"chart_mode"}
+_TEXTS = frozenset(SymbolInfo.__match_args__[83:])
+_BOOLEANS = frozenset({"custom", "select", "visible", "spread_float", "margin_hedged_use_leg"})
+_EMPTY: dict[str, Any] = {
+    name: False if name in _BOOLEANS else 0 if name in _INTEGERS else "" if name in _TEXTS else 0.0
+    for name in SymbolInfo.__match_args__
+}
+
+
+def symbol_info(
+    name: str,
+    symbol: Specification,
+    *,
+    selected: bool,
+    tick: Records | None,
+    day: Records,
+    converter: Converter,
+    currency: str,
+) -> list[Any]:
+    """Return a symbol's values. Without a tick its prices are 0; `day` is its daily bars."""
+    values = dict(_EMPTY) | _specified(name, symbol) | {"select": selected, "visible": selected}
+    if tick is not None and len(tick):
+        quote = Quote(float(tick["bid"][0]), float(tick["ask"][0]), 0)
+        values |= {
+            "time": int(tick["time"][0]),
+            "bid": quote.bid,
+            "ask": quote.ask,
+            "spread": round((quote.ask - quote.bid) / symbol.point),
+        }
+        values |= _of_day(symbol, day, quote)
+        values |= _tick_values(symbol, converter, currency, quote)
+    return list(values.values())
+
+
+def _specified(name: str, symbol: Specification) -> dict[str, Any]:
+    return {
+        "digits": symbol.digits,
+        "spread_float": True,
+        "trade_calc_mode": symbol.calc_mode,
+        "trade_mode": symbol.trade_mode,
+        "trade_stops_level": symbol.stops_level,
+        "trade_freeze_level": symbol.freeze_level,
+        "trade_exemode": symbol.exemode,
+        "swap_mode": symbol.swap_mode,
+        "swap_rollover3days": symbol.swap_rollover3days,
+        "expiration_mode": symbol.expiration_mode,
+        "filling_mode": symbol.filling_mode,
+        "order_mode": symbol.order_mode,
+        "point": symbol.point,
+        "trade_tick_size": symbol.step,
+        "trade_contract_size": symbol.contract_size,
+        "volume_min": symbol.volume_min,
+        "volume_max": symbol.volume_max,
+        "volume_step": symbol.volume_step,
+        "volume_limit": symbol.volume_limit,
+        "swap_long": symbol.swap_long,
+        "swap_short": symbol.swap_short,
+        "margin_hedged": symbol.contract_size if symbol.margin_hedged is None else symbol.margin_hedged,
+        "currency_base": symbol.currency_base,
+        "currency_profit": symbol.currency_profit,
+        "currency_margin": symbol.margin_currency,
+        "description": symbol.description,
+        "name": name,
+        "path": f"{symbol.group}\\{name}",
+    }
+
+
+def _of_day(symbol: Specification, day: Records, quote: Quote) -> dict[str, Any]:
+    if not len(day):
+        return {}
+    bar = day[-1]
+    spread = quote.ask - quote.bid
+    before = float(day["close"][-2]) if len(day) > 1 else float(bar["open"])
+    return {
+        "bidhigh": float(bar["high"]),
+        "bidlow": float(bar["low"]),
+        "askhigh": max(quote.ask, symbol.price(float(bar["high"]) + spread)),
+        "asklow": min(quote.ask, symbol.price(float(bar["low"]) + spread)),
+        "session_open": float(bar["open"]),
+        "session_close": before,
+        "price_change": round((quote.bid / before - 1.0) * 100.0, 4) if before else 0.0,
+    }
+
+
+def _tick_values(symbol: Specification, converter: Converter, currency: str, quote: Quote) -> dict[str, Any]:
+    try:
+        value = abs(
+            converter.profit(
+                symbol, buy=True, volume=1.0, opened=quote.bid - symbol.step, closed=quote.bid, to=currency
+            )
+        )
+    except NoRate:
+        return {}
+    value = round(value, 8)
+    return {"trade_tick_value": value, "trade_tick_value_profit": value, "trade_tick_value_loss": value}

@@ -1,0 +1,62 @@
+"""Which quote triggers what: stops of positions, pending orders, expiry. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from paper_terminal import constants as api
+from paper_terminal.checks import BUY_TYPES, LIMIT_TYPES
+from paper_terminal.ledger_records import Order, Position
+from paper_terminal.margin import Quote
+
+_DAY_S: Final = 86_400
+
+
+def closing_price(position: Position, quote: Quote) -> float:
+    """Return the price a position closes at: bid for a long one, ask for a short one."""
+    return quote.bid if position.is_buy else quote.ask
+
+
+def stop_hit(position: Position, quote: Quote) -> tuple[int, float] | None:
+    """Return the reason and price at which a stop closes the position now, or None.
+
+    A stop loss fills at the market (beyond its price after a gap), a take profit at its own price.
+    """
+    price = closing_price(position, quote)
+    side = 1.0 if position.is_buy else -1.0
+    if position.sl and (price - position.sl) * side <= 0:
+        return api.DEAL_REASON_SL, price
+    if position.tp and (price - position.tp) * side >= 0:
+        return api.DEAL_REASON_TP, position.tp
+    return None
+
+
+def order_hit(order: Order, quote: Quote) -> bool:
+    """Tell whether a quote triggers a pending order."""
+    buy = order.type in BUY_TYPES
+    price = quote.ask if buy else quote.bid
+    falling = buy if order.type in LIMIT_TYPES else not buy
+    return price <= order.price_open if falling else price >= order.price_open
+
+
+def fill_price(order: Order, quote: Quote) -> float:
+    """Return what a triggered order fills at: a limit at its own price, a stop at the market."""
+    if order.type in LIMIT_TYPES:
+        return order.price_open
+    return quote.ask if order.type in BUY_TYPES else quote.bid
+
+
+def activated(order: Order) -> int:
+    """Return the limit type a triggered stop-limit order turns into."""
+    return api.ORDER_TYPE_BUY_LIMIT if order.type in BUY_TYPES else api.ORDER_TYPE_SELL_LIMIT
+
+
+def expires_at_s(type_time: int, expiration_s: int, placed_s: int) -> int:
+    """Return the server second from which an order is expired, 0 for never."""
+    if type_time == api.ORDER_TIME_SPECIFIED:
+        return expiration_s
+    if type_time == api.ORDER_TIME_DAY:
+        return (placed_s // _DAY_S + 1) * _DAY_S
+    if type_time == api.ORDER_TIME_SPECIFIED_DAY:
+        return (expiration_s // _DAY_S + 1) * _DAY_S
+    return 0

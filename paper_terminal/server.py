@@ -1,0 +1,366 @@
+"""The terminal process: one loop that moves the market on and answers many clients.
+
+Every client has one request outstanding at most. The loop waits for sockets until the next tick is due, moves the
+market to the present and then answers, so that an answer never shows an older market than the one before it. A
+client that dies is forgotten with its socket.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import secrets
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from paper_terminal import constants as api
+from paper_terminal.assembly import Assembly
+from paper_terminal.faults import STATE_FAULTS, Fault, FaultBook, FaultError
+from paper_terminal.terminal import CallFailed
+from paper_terminal.wire import (
+    HANG,
+    HEADER,
+    HELLO_PROTOCOL,
+    IPC_FILE,
+    MAX_REQUEST_BYTES,
+    Address,
+    Reply,
+    Request,
+    frame,
+    request_decoder,
+    write_address,
+)
+
+_LONGEST_WAIT_S: Final = 0.25
+_CHUNK_BYTES: Final = 1 << 16
+_CRASH_EXIT_CODE: Final = 70
+_HELLO_LIMIT_S: Final = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class _Client:
+    """One connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.received = bytearray()
+        self.to_send: list[memoryview] = []
+        self.greeted = False
+        self.busy = False
+        """A delayed or endless call is under way: nothing more is read from this client until it is over."""
+        self.closed = False
+
+
+class Server:
+    """Serves one assembled terminal until told to stop."""
+
+    def __init__(self, folder: Path, assembly: Assembly) -> None:
+        """Listen on a free loopback port and write the folder's `ipc.json`.
+
+        Raises:
+            OSError: no socket, or the folder cannot be written.
+        """
+        self._folder = folder
+        self._terminal = assembly.terminal
+        self._market = assembly.market
+        self._clock = assembly.clock
+        self._faults = FaultBook()
+        self._states: dict[str, int] = {}
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timer_number = itertools.count()
+        self._stopping = False
+        self._token = secrets.token_hex(16)
+        self._selector = selectors.DefaultSelector()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self._listener.setblocking(False)
+        self._selector.register(self._listener, selectors.EVENT_READ, None)
+        self.port = int(self._listener.getsockname()[1])
+        self._wake, self._waker = socket.socketpair()
+        for each in (self._wake, self._waker):
+            each.setblocking(False)
+        self._selector.register(self._wake, selectors.EVENT_READ, None)
+        write_address(folder, Address(os.getpid(), self.port, self._token))
+
+    # The loop ------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until a signal or `stop`; blocks.
+
+        Raises:
+            StateError: the state cannot be written; nothing unwritten has been acknowledged.
+        """
+        self._catch_signals()
+        try:
+            while not self._stopping:
+                events = self._selector.select(self._wait_s())
+                self._terminal.advance()
+                self._clock.keep()
+                self._run_timers()
+                for key, mask in events:
+                    self._on_event(key, mask)
+            self._clock.stop()
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """End the loop at its next turn."""
+        self._stopping = True
+
+    def _catch_signals(self) -> None:
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), lambda _number, _frame: self.stop())
+
+    def _wait_s(self) -> float:
+        wait = self._market.wait_s()
+        wait = _LONGEST_WAIT_S if wait is None else min(wait, _LONGEST_WAIT_S)
+        if self._timers:
+            wait = min(wait, max(0.0, self._timers[0][0] - time.monotonic()))
+        return wait
+
+    def _after(self, delay_s: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._timer_number), action))
+
+    def _run_timers(self) -> None:
+        while self._timers and self._timers[0][0] <= time.monotonic():
+            heapq.heappop(self._timers)[2]()
+
+    def _on_event(self, key: selectors.SelectorKey, mask: int) -> None:
+        if key.fileobj is self._listener:
+            self._accept()
+        elif key.fileobj is self._wake:
+            self._wake.recv(_CHUNK_BYTES)
+        elif not key.data.closed:
+            if mask & selectors.EVENT_WRITE:
+                self._flush(key.data)
+            if mask & selectors.EVENT_READ and not key.data.closed:
+                self._read(key.data)
+
+    def _close(self) -> None:
+        signal.set_wakeup_fd(-1)
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.data, _Client):
+                self._drop(key.data)
+        self._selector.close()
+        for each in (self._listener, self._wake, self._waker):
+            each.close()
+        (self._folder / IPC_FILE).unlink(missing_ok=True)
+
+    # Clients -------------------------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:  # the client gave up before its turn came
+            return
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client = _Client(connection)
+        self._selector.register(connection, selectors.EVENT_READ, client)
+        self._after(_HELLO_LIMIT_S, lambda: None if client.greeted else self._drop(client))
+
+    def _drop(self, client: _Client) -> None:
+        if not client.closed:
+            client.closed = True
+            self._selector.unregister(client.socket)
+            client.socket.close()
+
+    def _read(self, client: _Client) -> None:
+        try:
+            data = client.socket.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data or len(client.received) > MAX_REQUEST_BYTES:
+            self._drop(client)
+            return
+        client.received += data
+        if not client.busy:
+            self._take_request(client)
+
+    def _take_request(self, client: _Client) -> None:
+        """Answer the request that has arrived whole; a frame that is none ends the connection."""
+        if len(client.received) < HEADER.size:
+            return
+        body_bytes, tail_bytes = HEADER.unpack_from(client.received)
+        if body_bytes > MAX_REQUEST_BYTES or tail_bytes:
+            self._drop(client)
+            return
+        end = HEADER.size + body_bytes
+        if len(client.received) < end:
+            return
+        try:
+            request = request_decoder.decode(client.received[HEADER.size : end])
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self._drop(client)
+            return
+        del client.received[:end]
+        self._on_request(client, request)
+
+    def _on_request(self, client: _Client, request: Request) -> None:
+        if not client.greeted:
+            self._greet(client, request)
+        elif request.function in self._controls:
+            self._send(client, self._control(request))
+        else:
+            fault = self._faults.strike(request.function)
+            if fault is None:
+                self._send(client, self._answer(request))
+            else:
+                self._fail(client, request, fault)
+
+    def _greet(self, client: _Client, request: Request) -> None:
+        token = request.arguments[0] if request.arguments else None
+        if request.function != "hello" or not isinstance(token, str):
+            self._drop(client)
+        elif not secrets.compare_digest(token.encode(), self._token.encode()):
+            _log.warning("a connection was refused: it does not know this terminal's token")
+            self._drop(client)
+        elif request.arguments[1:2] != [HELLO_PROTOCOL]:
+            self._send(client, (Reply(api.RES_E_INVALID_VERSION, "Terminal: Incompatible versions"), None))
+        else:
+            client.greeted = True
+            self._send(client, (Reply(api.RES_S_OK, None), None))
+
+    def _answer(self, request: Request) -> tuple[Reply, memoryview | None]:
+        try:
+            value = self._terminal.call(request.function, request.arguments)
+        except CallFailed as failed:
+            return Reply(failed.code, failed.text), None
+        if isinstance(value, np.ndarray):
+            records = np.ascontiguousarray(value)
+            return Reply(api.RES_S_OK, None), records.view(np.uint8).data if len(records) else None
+        return Reply(api.RES_S_OK, value), None
+
+    def _send(self, client: _Client, answer: tuple[Reply, memoryview | None]) -> None:
+        if client.closed:
+            return
+        reply, tail = answer
+        client.to_send.append(memoryview(frame(reply, 0 if tail is None else len(tail))))
+        if tail is not None:
+            client.to_send.append(tail)
+        self._flush(client)
+
+    def _flush(self, client: _Client) -> None:
+        try:
+            while client.to_send:
+                sent = client.socket.send(client.to_send[0])
+                client.to_send[0] = client.to_send[0][sent:]
+                if not client.to_send[0]:
+                    client.to_send.pop(0)
+        except BlockingIOError:
+            self._selector.modify(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
+            return
+        except OSError:
+            self._drop(client)
+            return
+        self._selector.modify(client.socket, selectors.EVENT_READ, client)
+
+    # Faults --------------------------------------------------------------------------------------------------
+
+    def _fail(self, client: _Client, request: Request, fault: Fault) -> None:
+        _log.info("fault %s strikes %s", fault.name, request.function)
+        if fault.name in {"reject", "requote"}:
+            retcode = api.TRADE_RETCODE_REJECT if fault.name == "reject" else api.TRADE_RETCODE_REQUOTE
+            self._send(client, self._refused(request, retcode))
+        elif fault.name == "late_fill":
+            self._after(fault.ms / 1000, lambda: self._run_late(request))
+            self._send(client, self._refused(request, api.TRADE_RETCODE_TIMEOUT))
+        elif fault.name == "slow":
+            self._delay(client, request, fault)
+        else:
+            self._break(client, request, fault)
+
+    def _refused(self, request: Request, retcode: int) -> tuple[Reply, memoryview | None]:
+        try:
+            return Reply(api.RES_S_OK, self._terminal.refuse_order(request.arguments, retcode)), None
+        except CallFailed as failed:
+            return Reply(failed.code, failed.text), None
+
+    def _run_late(self, request: Request) -> None:
+        self._answer(request)
+
+    def _delay(self, client: _Client, request: Request, fault: Fault) -> None:
+        client.busy = True
+        answer = self._answer(request) if fault.executed else None
+
+        def finish() -> None:
+            client.busy = False
+            if not client.closed:
+                self._send(client, self._answer(request) if answer is None else answer)
+            if not client.closed:
+                self._take_request(client)
+
+        self._after(fault.ms / 1000, finish)
+
+    def _break(self, client: _Client, request: Request, fault: Fault) -> None:
+        if fault.executed or fault.name == "reply_lost":
+            self._answer(request)
+        if fault.name == "crash":
+            os._exit(_CRASH_EXIT_CODE)
+        elif fault.name == "reply_lost":
+            self._drop(client)
+        else:
+            client.busy = True
+            self._send(client, (Reply(HANG, None), None))
+
+    # Control -------------------------------------------------------------------------------------------------
+
+    _controls: Final = frozenset({"fault_set", "fault_clear", "fault_list", "release"})
+
+    def _control(self, request: Request) -> tuple[Reply, None]:
+        try:
+            value = self._controlled(request.function, request.arguments)
+        except (FaultError, msgspec.ValidationError, ValueError) as error:
+            return Reply(api.RES_E_INVALID_PARAMS, f"{request.function}: {error}"), None
+        return Reply(api.RES_S_OK, value), None
+
+    def _controlled(self, function: str, arguments: list[Any]) -> Any:
+        if function == "fault_list":
+            return [*self._faults.armed(), *(Fault(name=each, count=None) for each in self._states)]
+        if function == "release":
+            return self._market.release()
+        (argument,) = arguments
+        if function == "fault_clear":
+            self._faults.clear(str(argument))
+            for name in STATE_FAULTS:
+                if argument in {"", name}:
+                    self._set_state(name, on=False)
+            return None
+        fault = msgspec.convert(argument, Fault)
+        fault.check()
+        if fault.name in STATE_FAULTS:
+            self._set_state(fault.name, on=True)
+            if fault.count is not None and fault.ms:
+                number = self._states[fault.name]
+                self._after(fault.ms / 1000, lambda: self._end_state(fault.name, number))
+        else:
+            self._faults.set(fault)
+        return None
+
+    def _end_state(self, name: str, number: int) -> None:
+        if self._states.get(name) == number:  # unless it was cleared and set again meanwhile
+            self._set_state(name, on=False)
+
+    def _set_state(self, name: str, *, on: bool) -> None:
+        if on:
+            self._states[name] = next(self._timer_number)
+        elif self._states.pop(name, None) is None:
+            return
+        if name == "disconnect":
+            self._terminal.connected = not on
+        else:
+            self._terminal.trade_allowed = not on

@@ -1,0 +1,205 @@
+"""The terminal's settings: what is in `paper.toml`, checked before anything starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from paper_terminal.constants import ACCOUNT_MARGIN_MODE_RETAIL_HEDGING, ACCOUNT_TRADE_MODE_DEMO
+from paper_terminal.server_time import ServerTimeRule
+from paper_terminal.specifications import DEFAULT_SPECIFICATIONS, Specification
+from paper_terminal.wire import replace_with_retry
+
+SETTINGS_FILE = "paper.toml"
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; one line says which and why."""
+
+
+class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One account of the broker."""
+
+    login: int = 10_000_001
+    password: str = "paper"  # noqa: S105  # play money
+    server: str = "Paper-Demo"
+    name: str = "Paper Trader"
+    currency: str = "USD"
+    currency_digits: int = 2
+    balance: float = 10_000.0
+    """Deposited when the account is first opened."""
+    leverage: int = 100
+    margin_mode: int = ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
+    trade_mode: int = ACCOUNT_TRADE_MODE_DEMO
+    stop_out_level: float = 50.0
+    """Margin level in percent at which positions are closed by the broker."""
+    margin_call_level: float = 100.0
+    """Margin level in percent that only warns."""
+    limit_orders: int = 0
+    """Most pending orders; 0: no limit."""
+
+
+class FeedSymbol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One symbol of a file feed."""
+
+    symbol: str
+    paths: tuple[str, ...]
+    """Files or folders, in time order; relative ones to the settings file's folder."""
+    format: str = "auto"
+    """`lean`, `truefx`, or `auto`."""
+    zone: str = "UTC"
+    """Zone of times that do not say theirs: `UTC`, `UTC-05:00`."""
+
+
+class FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where ticks come from."""
+
+    kind: Literal["synthetic", "files"] = "synthetic"
+    seed: int = 1
+    """Chooses the synthetic market."""
+    ticks_per_second: float = 2.0
+    """Mean of each synthetic symbol."""
+    speed: float | Literal["max"] = 1.0
+    """Feed seconds per real second; `max`: as fast as clients take the ticks. Not 1: the clock is the feed's."""
+    start: str = ""
+    """First moment delivered, ISO date and time in UTC; empty: the first tick of the files, or now."""
+    files: tuple[FeedSymbol, ...] = ()
+    crossed: Literal["keep", "drop", "repair"] = "keep"
+    """Quotes with bid above ask in files: kept and traded on as they come, left out, or turned round."""
+    step_ms: int = 1000
+    """Most feed time passed in one turn at speed `max`, milliseconds."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything the terminal can be told."""
+
+    accounts: tuple[AccountSettings, ...] = (AccountSettings(),)
+    symbols: tuple[Specification, ...] = DEFAULT_SPECIFICATIONS
+    prefix: str = ""
+    suffix: str = ""
+    market_watch: tuple[str, ...] | None = None
+    """Plain names selected at the first start; None: every symbol."""
+    server_time: str | int = "ny+7"
+    """`ny+7`, `eu+2`, `utc`, or a fixed offset in minutes."""
+    commission_per_lot: float = 3.0
+    """Account currency, charged per lot on opening and on closing."""
+    weekend: bool = False
+    """Close the synthetic market from Friday to Sunday, 22:00 UTC both. Off: there is always something to see."""
+    history_days: float = 1.0
+    """Days of ticks before the start that are there at once."""
+    max_bars: int = 100_000
+    trade_allowed: bool = True
+    """The AutoTrading button."""
+    hold: bool = False
+    """The feed waits until a client has initialised."""
+    feed: FeedSettings = FeedSettings()
+
+    def check(self) -> None:
+        """Check what types cannot say.
+
+        Raises:
+            SettingsError: a value out of range, or two that contradict each other.
+        """
+        try:
+            ServerTimeRule(self.server_time)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+        for problem in _problems(self):
+            raise SettingsError(problem)
+
+
+def _problems(settings: Settings) -> list[str]:
+    return [*_account_problems(settings), *_symbol_problems(settings), *_feed_problems(settings)]
+
+
+def _account_problems(settings: Settings) -> Iterator[str]:
+    logins = [each.login for each in settings.accounts]
+    if not logins:
+        yield "accounts: at least one is needed"
+    if len(set(logins)) != len(logins):
+        yield "accounts: a login is given twice"
+    for account in settings.accounts:
+        where = f"accounts, login {account.login}"
+        if account.login <= 0:
+            yield f"{where}: must be positive"
+        if account.margin_mode != ACCOUNT_MARGIN_MODE_RETAIL_HEDGING:
+            yield f"{where}: margin_mode {account.margin_mode} is not offered; only 2 (hedging) is"
+        if account.leverage < 1 or account.balance < 0:
+            yield f"{where}: leverage must be at least 1 and balance not negative"
+
+
+def _symbol_problems(settings: Settings) -> Iterator[str]:
+    names = [each.name for each in settings.symbols]
+    if not names or len(set(names)) != len(names):
+        yield "symbols: at least one is needed, and none twice"
+    for symbol in settings.symbols:
+        if not (0 < symbol.volume_min <= symbol.volume_max and symbol.volume_step > 0 and symbol.contract_size > 0):
+            yield f"symbols, {symbol.name}: volumes and contract size must be positive, min below max"
+        if not 0 <= symbol.digits <= 8:
+            yield f"symbols, {symbol.name}: digits must be 0 to 8"
+    unknown = {*(settings.market_watch or ()), *(each.symbol for each in settings.feed.files)} - set(names)
+    for name in sorted(unknown):
+        yield f"{name}: no symbol of this name is specified"
+
+
+def _feed_problems(settings: Settings) -> Iterator[str]:
+    if settings.feed.speed != "max" and settings.feed.speed <= 0:
+        yield "feed.speed: must be above 0, or 'max'"
+    if settings.feed.kind == "files" and not settings.feed.files:
+        yield "feed: kind 'files' needs at least one entry in files"
+    if settings.history_days < 0 or settings.feed.step_ms < 1:
+        yield "history_days must not be negative, feed.step_ms at least 1"
+
+
+def load(path: Path) -> Settings:
+    """Return the settings of a TOML file, checked; relative paths in it become absolute.
+
+    Raises:
+        SettingsError: no such file, not TOML, an unknown key, a bad value.
+    """
+    try:
+        settings = msgspec.toml.decode(path.read_bytes(), type=Settings)
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    settings = _with_absolute_paths(settings, path.resolve().parent)
+    try:
+        settings.check()
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    return settings
+
+
+def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
+    files = tuple(
+        msgspec.structs.replace(each, paths=tuple(str(folder / path) for path in each.paths))
+        for each in settings.feed.files
+    )
+    return msgspec.structs.replace(settings, feed=msgspec.structs.replace(settings.feed, files=files))
+
+
+def save(settings: Settings, path: Path) -> None:
+    """Write the settings as TOML, atomically, so that a terminal started without options finds them.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    values = msgspec.to_builtins(settings)
+    lines = [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    replace_with_retry(temporary, path)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        pairs = (f"{key} = {_toml(item)}" for key, item in value.items() if item is not None)
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)  # for plain values JSON and TOML agree
