@@ -86,7 +86,7 @@ class Dispatcher:
         self.warm = False
         self.failed = ""
         self.callbacks = 0
-        self.last_bars: dict[str, int] = {}
+        self.last_bars: dict[str, int] = dict(began.last_bars)
         self.world = World(began.strategy)
         self.context = Context(
             began.strategy, symbols=began.symbols, timeframe=began.timeframe, world=self.world, desk=self

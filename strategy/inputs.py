@@ -48,6 +48,7 @@ class Began(msgspec.Struct, frozen=True, array_like=True, tag="began"):
         parameters: The effective parameters, MessagePack.
         server, login: The account.
         state: What `save_state` gave in the last life; None without one.
+        last_bars: With a state, the open time (ms) of the newest bar of each symbol that it has seen.
         unsettled: Orders and signals of earlier lives whose outcome is not known yet.
     """
 
@@ -60,6 +61,7 @@ class Began(msgspec.Struct, frozen=True, array_like=True, tag="began"):
     server: str
     login: int
     state: bytes | None = None
+    last_bars: dict[str, int] = {}
     unsettled: tuple[Decision, ...] = ()
 
 

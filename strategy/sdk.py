@@ -361,8 +361,11 @@ class Strategy:
     account, positions and orders by then. Past bars follow (`context.warm` is False), then live ones.
     """
 
-    class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-        """What ``[[strategy]]``'s ``params`` may hold. A subclass derives its own and gives each field a default."""
+    class Parameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+        """What ``[[strategy]]``'s ``params`` may hold. A subclass derives its own and gives each field a default.
+
+        Not to be changed once the strategy runs: the dispatch log holds them as they were at its start.
+        """
 
     newest_tick_only: ClassVar[bool] = False
     """Whether, when behind, only the newest of the waiting ticks is wanted."""
