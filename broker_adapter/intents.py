@@ -45,6 +45,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_ms: int
     broker_symbol: str = ""
     side: str = ""
+    order_type: str = "market"
     volume: float = 0.0
     price: float = 0.0
     stoplimit: float = 0.0
@@ -79,6 +80,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def live(self) -> bool:
         """Whether the desk has to go on looking at it: undecided, stops unchecked, or watched for a late fill."""
+        if self.state is State.AMBIGUOUS:
+            return self.watch_until_ms > 0
         return self.state not in FINAL or self.stops in {"unchecked", "repairing"} or self.watch_until_ms > 0
 
     def moved(self, state: State, **changes: object) -> Intent:

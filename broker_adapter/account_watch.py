@@ -1,0 +1,299 @@
+"""Every read of the account: what happened is told, what is unknown is decided, what was filled is completed.
+
+Kept apart from sending: it works from reads alone, after a restart just as in normal life.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from broker_adapter.broker_state import CLOSING_ENTRIES, BrokerRead
+from broker_adapter.evidence import Effect, Finding, effect_of
+from broker_adapter.intent_book import IntentBook
+from broker_adapter.intents import Intent
+from broker_adapter.journal import Journal
+from broker_adapter.journal_records import EventRecord, KnownRecord
+from broker_adapter.order_ledger import Batch, OrderLedger
+from broker_adapter.order_states import OPEN, UNDECIDED, State
+from broker_adapter.outcomes import Judgement, done_as_told, unknown
+from broker_adapter.reconcile import Circumstances, Decision, done, reconcile
+from broker_adapter.retcodes import Verdict
+from broker_adapter.trade_events import Published, attributed_order, attributed_position, differences
+from mt5bus.settings import Adapter
+from protocol.clock import Clock
+from protocol.messages import Account, Order, Position
+
+SETTLE_S = 2.0
+"""How long the effect of an accepted order may take to show before the answer alone is reported."""
+STOPS_GRACE_S = 1.0
+"""How long SL and TP may take to show on a new position before they count as missing."""
+_UNBROKEN_NS = 10_000_000_000  # reads further apart than this do not show an unbroken connection
+_DAY_MS = 86_400_000
+
+log = logging.getLogger(__name__)
+
+
+class _Settling(msgspec.Struct, frozen=True):
+    """An accepted order whose effect is looked for. `recorded`: the tickets of its answer are on their way to disk."""
+
+    judgement: Judgement
+    answered_ns: int
+    recorded: bool = False
+
+
+class AccountWatch:
+    """Compares each read with what was told and what is open.
+
+    Args:
+        repair_stops: Sets the SL and TP of an intent whose position lacks them; the child intent's number comes back
+            through the book under `stops_id`.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        journal: Journal,
+        book: IntentBook,
+        ledger: OrderLedger,
+        settings: Adapter,
+        *,
+        repair_stops: Callable[[Intent, Position], None],
+    ) -> None:
+        self.last: BrokerRead | None = None
+        self.positions: tuple[Position, ...] = ()
+        self.orders: tuple[Order, ...] = ()
+        self.newest_deal = 0
+        self.connected_since_ns: int | None = None
+        self._clock = clock
+        self._journal = journal
+        self._book = book
+        self._ledger = ledger
+        self._settings = settings
+        self._repair_stops = repair_stops
+        self._account: tuple[str, int] | None = None
+        self._published = Published()
+        self._reads = 0
+        self._unknown_since_ns: dict[int, int] = {}
+        self._settling: dict[int, _Settling] = {}
+        self._unseen: dict[int, tuple[Intent, int]] = {}
+        self._stops_since_ns: dict[int, int] = {}
+
+    @property
+    def account(self) -> Account | None:
+        """The account as last read."""
+        return None if self.last is None else self.last.account
+
+    def note_unknown(self, number: int) -> None:
+        """Note that from now on nothing of ours can reach the terminal for this intent."""
+        self._unknown_since_ns[number] = self._clock.monotonic_ns()
+
+    def settle(self, intent: Intent, judgement: Judgement) -> None:
+        """Look for the effect of an order that the terminal accepted."""
+        self._settling[intent.number] = _Settling(judgement, self._clock.monotonic_ns())
+
+    def unseen(self) -> tuple[Intent, ...]:
+        """Return done orders that the last read's positions may not show yet."""
+        return tuple(intent for intent, _ in self._unseen.values())
+
+    def note_unseen(self, intent: Intent) -> None:
+        """Note that `intent` changed the account after the last read."""
+        self._unseen[intent.number] = (intent, self._clock.monotonic_ns())
+
+    def on_read(self, read: BrokerRead, batch: Batch) -> None:
+        """Work through a read; what it leads to is added to `batch`."""
+        self._reads += 1
+        self._switch_account(read)
+        self._note_connection(read)
+        self.last = read
+        self.newest_deal = max((deal.ticket for deal in read.deals), default=self.newest_deal)
+        self._unseen = {n: (i, ns) for n, (i, ns) in self._unseen.items() if read.started_ns < ns}
+        # The outcomes first: they say whose the deals are. The events of the deals first on the wire: whoever hears
+        # "done" knows the position already.
+        outcomes = Batch()
+        self._settle_all(read, outcomes)
+        self._reconcile(read, outcomes)
+        self._tell(read, batch)
+        batch.numbers.extend(outcomes.numbers)
+        batch.records.extend(outcomes.records)
+        batch.then.extend(outcomes.then)
+        self._check_stops(read, batch)
+
+    # --- What happened ------------------------------------------------------------------------------------------
+
+    def _switch_account(self, read: BrokerRead) -> None:
+        account = (read.account.server, read.account.login)
+        if account == self._account:
+            return
+        self._account = account
+        self._published = Published(
+            {p.identifier: p for p in self._journal.known_positions(*account)},
+            {o.ticket: o for o in self._journal.known_orders(*account)},
+        )
+        self.connected_since_ns = None
+        self.newest_deal = 0
+        self.last = None
+
+    def _note_connection(self, read: BrokerRead) -> None:
+        if not read.connected:
+            self.connected_since_ns = None
+            return
+        broken = self.last is None or read.started_ns - self.last.finished_ns > _UNBROKEN_NS
+        if self.connected_since_ns is None or broken:
+            self.connected_since_ns = read.started_ns
+
+    def _tell(self, read: BrokerRead, batch: Batch) -> None:
+        assert self._account is not None
+        server, login = self._account
+        serial = f"{self._journal.epoch}-{self._reads}"
+        changes = differences(self._published, read, self._book, serial=serial)
+        self._published = changes.published
+        batch.records.extend(EventRecord(told.body, server, login, told.market_ms, told.key) for told in changes.events)
+        for identifier, position in changes.positions:
+            batch.records.append(KnownRecord(server, login, "position", identifier, position))
+        for ticket, order in changes.orders:
+            batch.records.append(KnownRecord(server, login, "order", ticket, order))
+        self.positions = tuple(attributed_position(each, self._book) for each in read.positions)
+        self.orders = tuple(attributed_order(each, self._book) for each in read.orders)
+
+    # --- Orders that were accepted ------------------------------------------------------------------------------
+
+    def _settle_all(self, read: BrokerRead, batch: Batch) -> None:
+        for number, settling in list(self._settling.items()):
+            intent = self._book.by_number(number)
+            if intent is None or intent.state is not State.SENT:
+                del self._settling[number]
+                continue
+            if self._settle_one(intent, settling, read, batch):
+                del self._settling[number]
+
+    def _settle_one(self, intent: Intent, settling: _Settling, read: BrokerRead, batch: Batch) -> bool:
+        judgement = settling.judgement
+        effect = effect_of(intent, read, self._book.marks)
+        waited_s = (read.started_ns - settling.answered_ns) / 1e9
+        if effect.finding is Finding.DONE and effect.settled:
+            after = done(intent, effect, judgement.text)
+            self._finish(after, read, batch)
+            return True
+        if effect.finding is Finding.UNFILLED:
+            text = f"the broker did not fill it: {effect.text}"
+            after = intent.moved(State.REJECTED, order=effect.order, code="market_refused", text=text)
+            self._ledger.change(batch, after)
+            return True
+        if waited_s < SETTLE_S:
+            if not settling.recorded and (intent.order or intent.deal):
+                # Should the adapter end now, these tickets find the effect even if magic and comment were changed.
+                self._ledger.amend(batch, intent)
+                self._settling[intent.number] = msgspec.structs.replace(settling, recorded=True)
+            return False
+        if judgement.verdict is Verdict.DONE:
+            self._finish(self._as_told(intent, effect, judgement), read, batch)
+        else:
+            self.note_unknown(intent.number)
+            self._ledger.change(batch, unknown(intent, judgement.text))
+        return True
+
+    @staticmethod
+    def _as_told(intent: Intent, effect: Effect, judgement: Judgement) -> Intent:
+        text = f"{judgement.text}; its deals are not all visible yet"
+        if effect.finding is Finding.DONE:
+            return done(intent, effect, text)
+        return done_as_told(intent, judgement.result, text)
+
+    def _finish(self, intent: Intent, read: BrokerRead, batch: Batch) -> None:
+        entered = self._ledger.change(batch, intent)
+        if not (entered.opens and any(p.identifier == entered.position for p in read.positions)):
+            self.note_unseen(entered)
+
+    # --- Orders of unknown outcome ------------------------------------------------------------------------------
+
+    def _reconcile(self, read: BrokerRead, batch: Batch) -> None:
+        intents = tuple(i for i in self._book.held() if i.state in UNDECIDED or i.watch_until_ms)
+        if not intents:
+            return
+        by = Circumstances(
+            marks=self._book.marks,
+            unknown_since_ns=self._unknown_since_ns,
+            connected_since_ns=self.connected_since_ns,
+            not_executed_after_s=self._settings.not_executed_after_s,
+            wall_ms=self._clock.wall_ms(),
+            watch_ms=self._settings.watch_days * _DAY_MS,
+        )
+        for decision in reconcile(intents, read, by):
+            self._apply(decision, read, batch)
+
+    def _apply(self, decision: Decision, read: BrokerRead, batch: Batch) -> None:
+        after = decision.after
+        if after.state is decision.before.state:
+            self._ledger.amend(batch, after)
+            return
+        log.warning(
+            "an order of unknown outcome was decided",
+            extra={"order_id": after.client_order_id, "state": after.state.value, "reason": after.text},
+        )
+        self._unknown_since_ns.pop(after.number, None)
+        if after.state is State.DONE:
+            self._finish(after, read, batch)
+        else:
+            self._ledger.change(batch, after)
+        if decision.alert:
+            text = f"{after.action} {after.volume:g} {after.symbol} ({after.client_order_id}): {after.text}"
+            self._ledger.alert(batch, after, decision.alert, text)
+
+    # --- SL and TP after a fill ---------------------------------------------------------------------------------
+
+    def _check_stops(self, read: BrokerRead, batch: Batch) -> None:
+        for intent in self._book.held():
+            if intent.state is not State.DONE or (intent.server, intent.login) != self._account:
+                continue
+            if intent.stops == "unchecked":
+                self._check_stops_of(intent, read, batch)
+            elif intent.stops == "repairing":
+                self._check_repair_of(intent, batch)
+
+    def _check_stops_of(self, intent: Intent, read: BrokerRead, batch: Batch) -> None:
+        since_ns = self._stops_since_ns.setdefault(intent.number, read.started_ns)
+        waited = read.started_ns - since_ns >= STOPS_GRACE_S * 1e9
+        position = next((p for p in read.positions if p.identifier == intent.position), None)
+        if position is None:
+            closed = any(d.position_id == intent.position and d.entry in CLOSING_ENTRIES for d in read.deals)
+            if closed or waited:
+                self._stops_are(intent, "ok", batch)
+            return
+        if has_stops(intent, position):
+            self._stops_are(intent, "ok", batch)
+        elif waited:
+            self._stops_are(intent, "repairing", batch)
+            batch.then.append(lambda: self._repair_stops(intent, position))
+
+    def _check_repair_of(self, intent: Intent, batch: Batch) -> None:
+        child = self._book.find(stops_id(intent))
+        if child is None:
+            # The restart came between the decision to repair and the repair.
+            self._stops_are(intent, "unchecked", batch)
+        elif child.state is State.DONE:
+            self._stops_are(intent, "ok", batch)
+        elif child.state not in OPEN | UNDECIDED:
+            self._stops_are(intent, "failed", batch)
+            text = (
+                f"position {intent.position} on {intent.symbol} has no stop: SL {intent.sl:g} and TP {intent.tp:g} were "
+                f"not set with the order and could not be set afterwards ({child.text}). Set them by hand or close it"
+            )
+            self._ledger.alert(batch, intent, "stops_missing", text)
+
+    def _stops_are(self, intent: Intent, stops: str, batch: Batch) -> None:
+        if stops != "unchecked":
+            self._stops_since_ns.pop(intent.number, None)
+        self._ledger.amend(batch, msgspec.structs.replace(intent, stops=stops))
+
+
+def stops_id(intent: Intent) -> str:
+    """Return the client order id of the request that sets an order's missing stops. No caller's id has a tilde."""
+    return f"~stops:{intent.number}"
+
+
+def has_stops(intent: Intent, position: Position) -> bool:
+    """Whether the position has a stop and a target where the order asked for them."""
+    return bool(position.sl or not intent.sl) and bool(position.tp or not intent.tp)

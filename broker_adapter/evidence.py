@@ -1,0 +1,323 @@
+"""What the broker's records say about one order of ours. Pure.
+
+Two strengths. *Proof* names the order: its magic number, the code in its comment, or the order ticket that the answer
+gave. A *fit* only looks like it: same symbol, side and volume, made by a program, not known before, and accounted for
+by no other order of ours. What a fit is worth depends on the action; `reconcile` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from enum import Enum
+
+import msgspec
+
+from broker_adapter.broker_state import (
+    CLOSING_ENTRIES,
+    FINAL_STATES,
+    OPENING_ENTRIES,
+    ORDER_STATE_CANCELED,
+    ORDER_STATE_REJECTED,
+    REASON_EXPERT,
+    UNFILLED_STATES,
+    VOLUME_EPSILON,
+    BrokerRead,
+    side_of_deal,
+    side_of_order,
+    side_of_position,
+)
+from broker_adapter.intents import Intent
+from broker_adapter.witnesses import parse_comment, parse_magic
+from protocol.messages import Deal, Order, Position
+
+_PRICE_TOLERANCE = 1e-8  # relative: prices are sent on the symbol's grid and come back as they were sent
+
+
+class Finding(Enum):
+    """What the records say."""
+
+    DONE = "it took effect"
+    UNFILLED = "the broker ended it without a fill"
+    IMPOSSIBLE = "its object is final, so it can take no effect any more"
+    WORKING = "it is at work: wait"
+    FITS = "something fits but names no order"
+    NOTHING = "no trace"
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """The finding, with tickets and figures where it took effect. `deals`: tickets that it accounts for.
+
+    `settled`: every detail is there, and no later read can add to it. `proven`: it names the order, rather than fits.
+    """
+
+    finding: Finding
+    order: int = 0
+    deal: int = 0
+    position: int = 0
+    volume: float = 0.0
+    price: float = 0.0
+    deals: tuple[int, ...] = ()
+    settled: bool = True
+    proven: bool = True
+    text: str = ""
+
+
+NOTHING = Effect(Finding.NOTHING)
+
+
+class Marks(msgspec.Struct, frozen=True):
+    """How to tell whose something is.
+
+    Attributes:
+        tag: Of our magic numbers.
+        fixed_magic: The one magic of all our orders; 0 = each has its own.
+        claimed_orders: Order tickets that other orders of ours are known to have made.
+        claimed_deals: Deals that other orders of ours account for.
+    """
+
+    tag: int
+    fixed_magic: int = 0
+    claimed_orders: Container[int] = frozenset()
+    claimed_deals: Container[int] = frozenset()
+
+    def intent_number(self, magic: int, comment: str) -> int | None:
+        """Return the number of the intent that made something, by magic or comment; None if neither tells."""
+        if not self.fixed_magic:
+            parts = parse_magic(magic, self.tag)
+            if parts is not None and parts.intent_number:
+                return parts.intent_number
+        return parse_comment(comment)
+
+
+def effect_of(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
+    """Return what `read` says about `intent`."""
+    return _BY_ACTION[intent.action](intent, read, marks)
+
+
+def _proves(intent: Intent, marks: Marks, *, magic: int, comment: str, order: int) -> bool:
+    if intent.order and order == intent.order:
+        return True
+    return marks.intent_number(magic, comment) == intent.number
+
+
+def _proven_deals(
+    intent: Intent, read: BrokerRead, marks: Marks, entries: Container[int], orders: Container[int]
+) -> list[Deal]:
+    side = intent.side
+    return [
+        deal
+        for deal in read.deals
+        if deal.entry in entries
+        and side_of_deal(deal) == side
+        and (deal.order in orders or _proves(intent, marks, magic=deal.magic, comment=deal.comment, order=deal.order))
+    ]
+
+
+def _proven_orders(intent: Intent, orders: Iterable[Order], marks: Marks) -> list[Order]:
+    return [
+        order
+        for order in orders
+        if side_of_order(order) == intent.side
+        and _proves(intent, marks, magic=order.magic, comment=order.comment, order=order.ticket)
+    ]
+
+
+def _open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
+    final = [o for o in _proven_orders(intent, read.history_orders, marks) if o.state in FINAL_STATES]
+    active = _proven_orders(intent, read.orders, marks)
+    tickets = {order.ticket for order in (*final, *active)}
+    deals = _proven_deals(intent, read, marks, OPENING_ENTRIES, tickets)
+    if not (deals or final or active):
+        deals = _fixed_magic_deals(intent, read, marks)
+    if deals:
+        return _opened(intent, read, deals, ended=bool(final) and not active)
+    positions = [p for p in read.positions if _position_proves(intent, p, marks)]
+    if positions:
+        p = positions[0]
+        # The deal is not visible yet, or lost its marks: the position alone is proof.
+        return Effect(Finding.DONE, p.identifier, 0, p.identifier, p.volume, p.price_open, settled=False)
+    if active:
+        pending = intent.action == "pending"
+        return Effect(Finding.DONE if pending else Finding.WORKING, order=active[0].ticket)
+    if final:
+        return _without_deals(intent, final[0])
+    return _fitting_open(intent, read, marks)
+
+
+def _opened(intent: Intent, read: BrokerRead, deals: list[Deal], *, ended: bool) -> Effect:
+    volume = sum(deal.volume for deal in deals)
+    price = sum(deal.price * deal.volume for deal in deals) / volume if volume else 0.0
+    position = next((deal.position_id for deal in deals if deal.position_id), 0)
+    seen = any(p.identifier == position for p in read.positions) or any(
+        deal.position_id == position and deal.entry in CLOSING_ENTRIES for deal in read.deals
+    )
+    whole = ended or volume >= intent.volume - VOLUME_EPSILON
+    return Effect(
+        Finding.DONE,
+        deals[0].order,
+        deals[0].ticket,
+        position,
+        round(volume, 8),
+        price,
+        tuple(deal.ticket for deal in deals),
+        settled=whole and seen,
+    )
+
+
+def _without_deals(intent: Intent, order: Order) -> Effect:
+    """What a final order says whose deals are not to be seen."""
+    untouched = abs(order.volume_current - order.volume_initial) < VOLUME_EPSILON
+    if order.state not in UNFILLED_STATES or not (untouched or order.state == ORDER_STATE_REJECTED):
+        # Its deals are not visible yet. If they never come, the records contradict themselves: for a person to see.
+        text = f"order {order.ticket} is filled (state {order.state}), but its deals are not to be seen"
+        return Effect(Finding.FITS, order=order.ticket, text=text)
+    if intent.action == "pending" and order.state != ORDER_STATE_REJECTED:
+        return Effect(Finding.DONE, order=order.ticket)  # it was placed; what became of it is an order event
+    return Effect(Finding.UNFILLED, order=order.ticket, text=f"order {order.ticket} ended in state {order.state}")
+
+
+def _position_proves(intent: Intent, position: Position, marks: Marks) -> bool:
+    if side_of_position(position) != intent.side or position.identifier in intent.known.positions:
+        return False
+    if _proves(intent, marks, magic=position.magic, comment=position.comment, order=position.identifier):
+        return True
+    return (
+        _is_fixed(intent, marks, position.magic)
+        and position.symbol == intent.symbol
+        and marks.intent_number(position.magic, position.comment) is None
+        and position.identifier not in marks.claimed_orders
+    )
+
+
+def _is_fixed(intent: Intent, marks: Marks, magic: int) -> bool:
+    # With one magic for all orders, a symbol has one opening order at a time: that makes it proof.
+    return bool(marks.fixed_magic) and magic == marks.fixed_magic == intent.magic
+
+
+def _fixed_magic_deals(intent: Intent, read: BrokerRead, marks: Marks) -> list[Deal]:
+    return [
+        deal
+        for deal in read.deals
+        if _is_fixed(intent, marks, deal.magic) and _fits(intent, deal, marks) and deal.entry in OPENING_ENTRIES
+    ]
+
+
+def _fits(intent: Intent, deal: Deal, marks: Marks) -> bool:
+    """Whether a deal could be the order's: right kind, new, and nobody else's."""
+    number = marks.intent_number(deal.magic, deal.comment)
+    return (
+        deal.symbol == intent.symbol
+        and side_of_deal(deal) == intent.side
+        and deal.volume <= intent.volume + VOLUME_EPSILON
+        and deal.reason == REASON_EXPERT
+        and deal.ticket > intent.known.newest_deal
+        and deal.order not in intent.known.orders
+        and number in {None, intent.number}
+        and deal.order not in marks.claimed_orders
+        and deal.ticket not in marks.claimed_deals
+    )
+
+
+def _fitting_open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
+    for deal in read.deals:
+        if deal.entry in OPENING_ENTRIES and _fits(intent, deal, marks):
+            text = f"deal {deal.ticket} ({deal.volume:g} lots at {deal.price:g}) fits, but carries none of our marks"
+            return Effect(Finding.FITS, deal.order, deal.ticket, deal.position_id, text=text)
+    for position in read.positions:
+        if (
+            position.symbol == intent.symbol
+            and side_of_position(position) == intent.side
+            and position.identifier not in intent.known.positions
+            and position.volume <= intent.volume + VOLUME_EPSILON
+            and position.reason == REASON_EXPERT
+            and marks.intent_number(position.magic, position.comment) is None
+            and position.identifier not in marks.claimed_orders
+        ):
+            text = f"position {position.ticket} ({position.volume:g} lots) fits, but carries none of our marks"
+            return Effect(Finding.FITS, position=position.identifier, text=text)
+    return NOTHING
+
+
+def _close(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
+    of_position = [d for d in read.deals if d.position_id == intent.position and d.entry in CLOSING_ENTRIES]
+    final = [o for o in _proven_orders(intent, read.history_orders, marks) if o.state in FINAL_STATES]
+    active = _proven_orders(intent, read.orders, marks)
+    tickets = {order.ticket for order in (*final, *active)}
+    deals = [d for d in _proven_deals(intent, read, marks, CLOSING_ENTRIES, tickets) if d in of_position]
+    proven = bool(deals)
+    whole = bool(final) and not active
+    if not deals and not (final or active):
+        fitting = [d for d in of_position if _fits(intent, d, marks) and abs(d.volume - intent.volume) < VOLUME_EPSILON]
+        # One only: a second equal deal belongs to whoever else is closing this position.
+        deals = fitting[:1]
+    if deals:
+        volume = sum(deal.volume for deal in deals)
+        return Effect(
+            Finding.DONE,
+            deals[0].order,
+            deals[0].ticket,
+            intent.position,
+            round(volume, 8),
+            sum(deal.price * deal.volume for deal in deals) / volume if volume else 0.0,
+            tuple(deal.ticket for deal in deals),
+            settled=whole or volume >= intent.volume - VOLUME_EPSILON,
+            proven=proven,
+        )
+    if active:
+        return Effect(Finding.WORKING, order=active[0].ticket)
+    if final:
+        return _without_deals(intent, final[0])
+    return NOTHING
+
+
+def _modify_position(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
+    del marks  # the values are the evidence
+    for position in read.positions:
+        if position.identifier == intent.position:
+            equal = _same(position.sl, intent.sl) and _same(position.tp, intent.tp)
+            return Effect(Finding.DONE, position=position.identifier) if equal else NOTHING
+    closed = any(deal.position_id == intent.position and deal.entry in CLOSING_ENTRIES for deal in read.deals)
+    return Effect(Finding.IMPOSSIBLE if closed else Finding.NOTHING, text=f"position {intent.position} is gone")
+
+
+def _modify_order(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
+    del marks
+    for order in read.orders:
+        if order.ticket == intent.order:
+            pairs = (
+                (order.price_open, intent.price),
+                (order.sl, intent.sl),
+                (order.tp, intent.tp),
+                (order.price_stoplimit, intent.stoplimit),
+            )
+            return Effect(Finding.DONE, order=order.ticket) if all(_same(a, b) for a, b in pairs) else NOTHING
+    return _if_final(intent, read, lambda _order: False)
+
+
+def _cancel(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
+    del marks
+    return _if_final(intent, read, lambda order: order.state == ORDER_STATE_CANCELED)
+
+
+def _if_final(intent: Intent, read: BrokerRead, done: Callable[[Order], bool]) -> Effect:
+    for order in read.history_orders:
+        if order.ticket == intent.order and order.state in FINAL_STATES:
+            if done(order):
+                return Effect(Finding.DONE, order=order.ticket)
+            text = f"order {order.ticket} is final in state {order.state}"
+            return Effect(Finding.IMPOSSIBLE, order=order.ticket, text=text)
+    return NOTHING
+
+
+def _same(found: float, asked: float) -> bool:
+    return abs(found - asked) <= _PRICE_TOLERANCE * max(1.0, abs(asked))
+
+
+_BY_ACTION: dict[str, Callable[[Intent, BrokerRead, Marks], Effect]] = {
+    "open": _open,
+    "pending": _open,
+    "close": _close,
+    "modify_position": _modify_position,
+    "modify_order": _modify_order,
+    "cancel": _cancel,
+}

@@ -1,0 +1,208 @@
+"""The gate before every order: `market.risk`'s limits with the counters they need, trading mode and arming.
+
+Mode, armed accounts and the day's starting equity are stored in the journal, so that a restart forgets none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from broker_adapter.broker_state import DEAL_BALANCE, DEAL_BONUS, DEAL_CREDIT, TRADE_MODE_REAL, BrokerRead
+from broker_adapter.intents import Intent
+from broker_adapter.journal import Journal
+from broker_adapter.journal_records import MetaRecord
+from broker_adapter.order_requests import Draft
+from broker_adapter.order_states import OPEN, UNDECIDED
+from market import risk
+from market.risk import RiskCode, RiskLimits, RiskState, TradingMode
+from mt5bus.settings import Risk
+from protocol.errors import RiskRefused
+from protocol.messages import Account, Deal, Position, Quote
+
+_NEAR_MIDNIGHT_MS = 60_000  # a read this soon after it shows the equity at midnight
+_MINUTE_NS = 60_000_000_000
+_PAID_IN = frozenset({DEAL_BALANCE, DEAL_CREDIT, DEAL_BONUS})
+
+
+class DayStart(msgspec.Struct, frozen=True):
+    """Equity at the server's last midnight. `at_ms`: that midnight, UTC."""
+
+    server: str
+    login: int
+    at_ms: int
+    equity: float
+
+
+class Exposure(msgspec.Struct, frozen=True, kw_only=True):
+    """What is open, on its way, or may be open.
+
+    Attributes:
+        positions: Open positions of the account.
+        intents: Orders of ours that are in flight, undecided, or done but not yet seen among the positions.
+    """
+
+    positions: tuple[Position, ...]
+    intents: tuple[Intent, ...]
+
+
+class RiskGate:
+    """Limits, mode and arming of one adapter."""
+
+    def __init__(self, limits: Risk, journal: Journal) -> None:
+        self._limits = msgspec.convert(msgspec.structs.asdict(limits), RiskLimits)
+        self.mode = TradingMode(journal.meta("mode", TradingMode.ACTIVE.value))
+        self.mode_serial = int(journal.meta("mode_serial", "0"))
+        self._armed = {int(key.partition(":")[2]) for key, on in journal.metas("armed:").items() if on == "1"}
+        stored = journal.meta("day_start")
+        self._day = msgspec.json.decode(stored.encode("utf-8"), type=DayStart) if stored else None
+        self._accepted_ns: deque[int] = deque()
+        self._deposits: dict[int, tuple[int, float]] = {}
+
+    # --- Mode and arming ----------------------------------------------------------------------------------------
+
+    def set_mode(self, mode: TradingMode) -> tuple[MetaRecord, ...]:
+        """Change the mode at once; return what makes it survive."""
+        self.mode = mode
+        self.mode_serial += 1
+        return (MetaRecord("mode", mode.value), MetaRecord("mode_serial", str(self.mode_serial)))
+
+    def arm(self, login: int, *, armed: bool) -> tuple[MetaRecord, ...]:
+        """Allow or forbid orders on a real account from now on; return what makes it survive."""
+        if armed:
+            self._armed.add(login)
+        else:
+            self._armed.discard(login)
+        return (MetaRecord(f"armed:{login}", "1" if armed else "0"),)
+
+    def is_armed(self, account: Account) -> bool:
+        """Whether orders may go to this account at all: it is not real, or armed."""
+        return account.trade_mode != TRADE_MODE_REAL or account.login in self._armed
+
+    # --- The gate -----------------------------------------------------------------------------------------------
+
+    def check(
+        self,
+        order: Draft,
+        *,
+        account: Account,
+        exposure: Exposure,
+        quote: Quote | None,
+        point: float,
+        now_ms: int,
+        now_ns: int,
+        server_time_known: bool,
+        operator: bool = False,
+    ) -> None:
+        """Let the order pass.
+
+        Raises:
+            RiskRefused: A limit, the mode or arming forbids it; details have `limit`, `allowed` and `value`.
+        """
+        refusal = risk.check(
+            order.symbol,
+            order.volume,
+            limits=self._limits,
+            state=self._state(order, account, exposure, quote, point, now_ms, now_ns, known=server_time_known),
+            # Neither a changed stop nor a changed pending price adds volume: the limits on amounts are not for them.
+            reduces=order.reduces or order.action in {"modify_position", "modify_order"},
+            operator=operator,
+        )
+        if refusal is not None:
+            raise refused(refusal.code, refusal.text, refusal.limit, refusal.value)
+        if self.mode is TradingMode.REDUCING and not order.reduces:
+            raise refused(RiskCode.MODE, "trading only reduces: this would loosen a stop or change a pending order")
+
+    def count_order(self, now_ns: int) -> None:
+        """Note that an order that adds exposure was accepted."""
+        self._accepted_ns.append(now_ns)
+
+    def _state(
+        self,
+        order: Draft,
+        account: Account,
+        exposure: Exposure,
+        quote: Quote | None,
+        point: float,
+        now_ms: int,
+        now_ns: int,
+        *,
+        known: bool,
+    ) -> RiskState:
+        while self._accepted_ns and now_ns - self._accepted_ns[0] >= _MINUTE_NS:
+            self._accepted_ns.popleft()
+        opening = [intent for intent in exposure.intents if intent.opens]
+        ages = [] if quote is None else [max(0, now_ms - quote.time_ms)]
+        if ages and order.decided_ms:
+            ages.append(max(0, now_ms - order.decided_ms))
+        on_symbol = [p.volume for p in exposure.positions if p.symbol == order.symbol]
+        return RiskState(
+            mode=self.mode,
+            armed=self.is_armed(account),
+            open_positions=len(exposure.positions) + len(opening),
+            symbol_volume=sum(on_symbol) + sum(i.volume for i in opening if i.symbol == order.symbol),
+            orders_last_minute=len(self._accepted_ns),
+            daily_loss=self.daily_loss(account) if self._limits.max_daily_loss else 0.0,
+            spread_points=None if quote is None or point <= 0 else round((quote.ask - quote.bid) / point),
+            price_age_ms=max(ages) if ages else None,
+            unknown_outcome=any(i.symbol == order.symbol and i.state in UNDECIDED for i in exposure.intents),
+            server_time_known=known,
+        )
+
+    # --- The day's loss -----------------------------------------------------------------------------------------
+
+    def daily_loss(self, account: Account) -> float:
+        """Return the loss since the server's midnight, account currency; NaN while it is not known."""
+        day = self._day
+        if day is None or (day.server, day.login) != (account.server, account.login):
+            return math.nan
+        deposits = sum(amount for at_ms, amount in self._deposits.values() if at_ms >= day.at_ms)
+        return risk.daily_loss(midnight_equity=day.equity, deposits=deposits, equity=account.equity)
+
+    def on_read(self, read: BrokerRead, *, midnight_ms: int) -> tuple[MetaRecord, ...]:
+        """Take note of the account; return what is to be stored when a new day has begun.
+
+        Args:
+            midnight_ms: The server's last midnight as a moment in UTC.
+        """
+        self._note_deposits(read.deals, midnight_ms)
+        day, account = self._day, read.account
+        same_account = day is not None and (day.server, day.login) == (account.server, account.login)
+        if same_account and day is not None and day.at_ms >= midnight_ms:
+            return ()
+        if read.history_from_ms > midnight_ms:
+            return ()  # the day's deals are not all here; a later read reaches further back
+        just_now = same_account and read.market_ms - midnight_ms < _NEAR_MIDNIGHT_MS
+        equity = account.equity if just_now else _balance_and_credit_at(midnight_ms, read)
+        self._day = DayStart(account.server, account.login, midnight_ms, equity)
+        return (MetaRecord("day_start", msgspec.json.encode(self._day).decode("utf-8")),)
+
+    def _note_deposits(self, deals: Iterable[Deal], midnight_ms: int) -> None:
+        for deal in deals:
+            if deal.type in _PAID_IN and deal.time_ms >= midnight_ms:
+                self._deposits[deal.ticket] = (deal.time_ms, deal.profit)
+        if self._deposits and min(at_ms for at_ms, _ in self._deposits.values()) < midnight_ms:
+            self._deposits = {t: one for t, one in self._deposits.items() if one[0] >= midnight_ms}
+
+
+def refused(code: RiskCode, text: str, limit: float = 0.0, value: float = 0.0) -> RiskRefused:
+    """Return the error of a refusal."""
+    return RiskRefused(f"risk: {text}", {"limit": code.value, "allowed": f"{limit:g}", "value": f"{value:g}"})
+
+
+def closing_volume(exposure: Exposure, position: int) -> float:
+    """Return how many lots of a position are being closed, may have been closed, or were closed unseen."""
+    return sum(i.volume for i in exposure.intents if i.action == "close" and i.position == position)
+
+
+def is_working(intent: Intent) -> bool:
+    """Whether an order is in flight or undecided."""
+    return intent.state in OPEN or intent.state in UNDECIDED
+
+
+def _balance_and_credit_at(midnight_ms: int, read: BrokerRead) -> float:
+    booked = sum(d.profit + d.commission + d.swap + d.fee for d in read.deals if d.time_ms >= midnight_ms)
+    return read.account.balance + read.account.credit - booked
