@@ -126,9 +126,9 @@ class Channel:
         """
         if sys.platform == "win32":
             return bool(select.select([self._socket], [], [], 0)[0])
-        return int(_recv(self._socket.fileno(), self._buffer_at, 1, _PEEK)) >= 0 or (
-            ctypes.get_errno() not in {errno.EAGAIN, errno.EINTR}
-        )
+        else:  # noqa: RET505  # the branch of a platform
+            peeked = int(_recv(self._socket.fileno(), self._buffer_at, 1, _PEEK))
+            return peeked >= 0 or ctypes.get_errno() not in {errno.EAGAIN, errno.EINTR}
 
     def _receive(self, dtype: np.dtype[Any]) -> tuple[bytes, NDArray[Any] | None]:
         count = self._receive_into(self._buffer_at, _BUFFER_BYTES)
