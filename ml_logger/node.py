@@ -38,6 +38,7 @@ class LoggerNode:
         keys = KeyStore(loaded.home.keys)
         keys.ensure()
         self._loop = loop
+        self._closed = False
         self._bus = settings.bus
         self._adapter = settings.adapter
         self._identity = keys.identity(NAME)
@@ -75,20 +76,23 @@ class LoggerNode:
         )
         self.life.on_stop(self.recorder.close)
 
-    def run(self) -> None:
-        """Record until told to stop, then leave nothing open.
+    def start(self) -> None:
+        """Open the store and begin to join.
 
         Raises:
-            StoreUnusable: The store cannot be used, now or any more.
+            StoreUnusable: The store can never be used like this.
         """
-        try:
-            self._loop.every(STATE_INTERVAL_S, self._judge)
-            self.recorder.start()
-            self._loop.run()
-        finally:
-            self.recorder.close()
-            self._queries.close()
-            self.life.close()
+        self._loop.every(STATE_INTERVAL_S, self._judge)
+        self.recorder.start()
+
+    def close(self) -> None:
+        """Commit what is at hand and leave nothing open; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        self.recorder.close()
+        self._queries.close()
+        self.life.close()
 
     def report(self) -> LoggerReport:
         """Return what the pong adds: rows in the store, the last event it holds, and trouble if there is any."""
@@ -150,8 +154,10 @@ def run(loaded: Loaded, *, alone: bool = False) -> None:
     node = LoggerNode(loop, loaded, alone=alone)
     node.life.install_signals()
     try:
-        node.run()
+        node.start()
+        loop.run()
     finally:
+        node.close()
         loop.close()
 
 

@@ -34,7 +34,7 @@ from protocol.messages import (
 from protocol.numbering import EventPosition
 
 JOIN_DEADLINE_S = 5.0
-JOIN_RETRY_S = 1.0
+JOIN_RETRY_S = 0.25
 STORE_RETRY_FIRST_S = 0.5
 STORE_RETRY_MAX_S = 30.0
 SILENCE_S = 5.0  # beacons come every second

@@ -192,11 +192,11 @@ def signal(
     )
 
 
-def event(offset: int, body: EventBody, *, log_id: str = LOG, market_ms: int | None = None) -> Event:
+def event(offset: int, body: EventBody, *, log_id: str = LOG, market_ms: int | None = None, epoch: int = 1) -> Event:
     return Event(
         log_id=log_id,
         offset=offset,
-        epoch=1,
+        epoch=epoch,
         recorded_ms=NOW_MS + offset,
         market_ms=NOW_MS + offset if market_ms is None else market_ms,
         server=SERVER,
