@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import FrameType
 
 import msgspec
@@ -45,6 +46,7 @@ from supervisor.instance import Running, Stopped, write_running, write_stopped
 from supervisor.node_states import ALIVE, State
 from supervisor.restarts import RestartPolicy
 from supervisor.specs import NEEDS, STOP_ORDER, TERMINAL
+from supervisor.status import SystemStatus
 from supervisor.stopping import Stop
 from supervisor.supervised import Supervised
 
@@ -59,6 +61,9 @@ log = logging.getLogger(__name__)
 
 class SupervisorNode:
     """Watches the nodes and the terminal of one home until told to stop.
+
+    Attributes:
+        failure: Why the start failed; empty otherwise.
 
     Args:
         loaded: The configuration, with the password if there is one.
@@ -86,6 +91,7 @@ class SupervisorNode:
         self._loaded = loaded
         self._loop = loop
         self._settings = loaded.settings.supervisor
+        self._own = ProcessIdentity.own()
         self._terminal = self._supervise_terminal(terminal_spec) if terminal_spec is not None else None
         self._nodes = {spec.name: self._supervise(spec) for spec in specs}
         self._all: dict[str, Supervised] = dict(self._nodes)
@@ -93,7 +99,7 @@ class SupervisorNode:
             self._all = {TERMINAL: self._terminal, **self._nodes}
         self._adoption = AdoptionFile(loaded.home.run / "adopted.json")
         self._stop: Stop | None = None
-        self._failure = ""
+        self.failure = ""
         self._up_once = False
         self._last_ping_ns = loop.clock.monotonic_ns()
         self._strangers: set[str] = set()
@@ -104,8 +110,13 @@ class SupervisorNode:
         identity = keys.identity("supervisor")
         self._gatekeeper = Gatekeeper(loop, keys.admitted)
         bus = loaded.settings.bus
-        self._pings = bind_router(loop.context, bus.pings, identity=identity, domain="node", retry_s=retry_bind_s)
-        control = bind_router(loop.context, bus.control, identity=identity, domain="control", retry_s=retry_bind_s)
+        with ExitStack() as opened:
+            # A start that fails half-way leaves no socket behind.
+            opened.callback(self._gatekeeper.close)
+            self._pings = bind_router(loop.context, bus.pings, identity=identity, domain="node", retry_s=retry_bind_s)
+            opened.callback(self._pings.close)
+            control = bind_router(loop.context, bus.control, identity=identity, domain="control", retry_s=retry_bind_s)
+            opened.pop_all()
         self._control = Service(loop, control, adapter="")
         self._control.handle(GetStatus, self._on_get_status)
         self._control.handle(StopSystem, self._on_stop_system)
@@ -122,21 +133,40 @@ class SupervisorNode:
         Raises:
             OSError: The home cannot be written.
         """
-        bus = self._loaded.settings.bus
-        own = ProcessIdentity.own()
+        self.begin()
+        self._loop.run()
+        self.finish()
+        return self.exit_code
+
+    def begin(self) -> None:
+        """Say where this supervisor is, take over what runs and start the rest.
+
+        Raises:
+            OSError: The home cannot be written.
+        """
+        home, bus = self._loaded.home, self._loaded.settings.bus
         config = str(self._loaded.file) if self._loaded.file is not None else None
-        write_running(self._loaded.home, Running(identity=own, control=bus.control, port=bus.port, config=config))
+        write_running(home, Running(identity=self._own, control=bus.control, port=bus.port, config=config))
         terminal.write_paper_settings(self._loaded)
-        log.info("the supervisor started", extra={"home": str(self._loaded.home.path), "port": bus.port})
+        log.info("the supervisor started", extra={"home": str(home.path), "port": bus.port})
         self._adopt_running()
         self._turn()
-        self._loop.run()
+
+    def finish(self) -> None:
+        """Say that nothing is left to adopt, and how it ended.
+
+        Raises:
+            OSError: The home cannot be written.
+        """
+        reason = self.failure or "as asked"
         self._adoption.write(())
-        write_stopped(
-            self._loaded.home, Stopped(pid=own.pid, failed=bool(self._failure), reason=self._failure or "as asked")
-        )
-        log.info("the supervisor ended", extra={"reason": self._failure or "as asked"})
-        return 1 if self._failure else 0
+        write_stopped(self._loaded.home, Stopped(pid=self._own.pid, failed=bool(self.failure), reason=reason))
+        log.info("the supervisor ended", extra={"reason": reason})
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 when the start failed."""
+        return 1 if self.failure else 0
 
     def close(self) -> None:
         """Close the sockets; the processes go on."""
@@ -162,6 +192,25 @@ class SupervisorNode:
         groups = [[self._all[name] for name in group if name in self._all] for group in STOP_ORDER]
         others = [process for name, process in self._all.items() if not any(name in group for group in STOP_ORDER)]
         self._stop = Stop([others, *groups], ask=self._ask_to_end, clock=self._loop.clock)
+
+    def restart(self, name: str) -> None:
+        """Restart a node or the terminal, also one that has failed for good.
+
+        Raises:
+            NotFound: There is none of that name.
+            StateConflict: The system is stopping.
+        """
+        process = self._all.get(name)
+        if process is None:
+            raise NotFound(f"there is no process {name!r}: there are {', '.join(self._all)}")
+        if self._stop is not None:
+            raise StateConflict("the system is stopping: start it again with 'mt5bus up'")
+        process.restart()
+
+    def document(self) -> SystemStatus:
+        """Return the status document as of now."""
+        stopping = self._stop is not None
+        return self._source.document(nodes=self._nodes.values(), terminal=self._terminal, stopping=stopping)
 
     # -- processes
 
@@ -219,6 +268,9 @@ class SupervisorNode:
             self._fail_if_hopeless()
         elif self._stop.advance():
             self._loop.stop()
+        self._save_adoption()
+
+    def _save_adoption(self) -> None:
         entries = (process.adopted_entry() for process in self._all.values())
         self._adoption.write(entry for entry in entries if entry is not None)
 
@@ -242,8 +294,8 @@ class SupervisorNode:
         for process in self._all.values():
             tried = process.state is State.FAILED or process.restarts >= START_ATTEMPTS
             if tried and not process.ready_once:
-                self._failure = f"{process.name} does not start: {process.reason}{last_words(process.spec.output)}"
-                log.error("the start failed", extra={"reason": self._failure})
+                self.failure = f"{process.name} does not start: {process.reason}{last_words(process.spec.output)}"
+                log.error("the start failed", extra={"reason": self.failure})
                 self.stop_system("the start failed")
                 return
 
@@ -315,6 +367,7 @@ class SupervisorNode:
         if self._stop is None and process.state not in ALIVE:
             self._adopt_newcomer(process, hello)
         if process.on_hello(hello, routing_id):
+            self._save_adoption()
             self._ping(process)
         elif hello.instance not in self._strangers:
             self._strangers.add(hello.instance)
@@ -334,21 +387,14 @@ class SupervisorNode:
     # -- control
 
     def _on_get_status(self, request: GetStatus, _caller: Caller) -> StatusReply:
-        stopping = self._stop is not None
-        document = self._source.document(nodes=self._nodes.values(), terminal=self._terminal, stopping=stopping)
-        return StatusReply(request.id, msgspec.json.encode(document))
+        return StatusReply(request.id, msgspec.json.encode(self.document()))
 
     def _on_stop_system(self, request: StopSystem, _caller: Caller) -> Done:
         self.stop_system("asked over the control socket")
         return Done(request.id, "the system stops")
 
     def _on_restart_node(self, request: RestartNode, _caller: Caller) -> Done:
-        process = self._all.get(request.node)
-        if process is None:
-            raise NotFound(f"there is no process {request.node!r}: there are {', '.join(self._all)}")
-        if self._stop is not None:
-            raise StateConflict("the system is stopping: start it again with 'mt5bus up'")
-        process.restart()
+        self.restart(request.node)
         return Done(request.id, f"{request.node} restarts")
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

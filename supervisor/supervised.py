@@ -115,6 +115,7 @@ class Supervised:
         self._due_ns = 0  # backoff: of the restart; hung, stopping: of the next kill
         self._kills = 0
         self._restarts_before = 0
+        self._heard = False  # of it, in this life and by this supervisor
 
     @property
     def name(self) -> str:
@@ -206,6 +207,7 @@ class Supervised:
             self.heartbeat = Heartbeat(self._heartbeat_policy)
         self.instance = hello.instance
         self.routing_id = routing_id
+        self._heard = True
         return True
 
     def on_pong(self, pong: Pong) -> None:
@@ -214,6 +216,7 @@ class Supervised:
             return
         self.heartbeat.on_pong(now_ns=self._clock.monotonic_ns(), busy_until_ns=pong.busy_until_ns)
         self.pong = pong
+        self._heard = True
         before = self.state
         self._become(_PONG_EVENTS.get(pong.state, Event.IMPAIRED))
         if self.state is State.RUNNING and before is not State.RUNNING:
@@ -223,7 +226,9 @@ class Supervised:
 
     def judge(self) -> None:
         """Kill it if it hangs; called one interval after each ping, with every pong drained."""
-        if self.pinged and self.heartbeat is not None and self.heartbeat.silent(now_ns=self._clock.monotonic_ns()):
+        if not self._heard or not self.pinged or self.heartbeat is None:
+            return  # not connected yet: that has a deadline of its own
+        if self.heartbeat.silent(now_ns=self._clock.monotonic_ns()):
             self._silence(f"it did not answer {self.heartbeat.unanswered} pings")
 
     def turn(self) -> None:
@@ -231,10 +236,11 @@ class Supervised:
         now_ns = self._clock.monotonic_ns()
         if self.child is not None and self.child.ended():
             self._on_end(self.child)
-        elif self.state is State.STARTING and not self.instance and now_ns >= self._due_ns:
+        elif self.state is State.STARTING and not self._heard and now_ns >= self._due_ns:
             if self._heartbeat_policy is None:
-                self._become(Event.READY)
+                self._heard = True
                 self.ready_once = True
+                self._become(Event.READY)
             else:
                 self._silence(f"it did not say hello within {self._start_deadline_s:g} s")
         elif self.state in {State.HUNG, State.STOPPING} and now_ns >= self._due_ns:
@@ -246,7 +252,7 @@ class Supervised:
         """Do not count the pongs missed while the supervisor itself did not run (sleep, freeze)."""
         if self.heartbeat is not None:
             self.heartbeat.forget_unanswered()
-        if self.state is State.STARTING and not self.instance:
+        if self.state is State.STARTING and not self._heard:
             self._due_ns = max(self._due_ns, self._in(self._start_deadline_s / 2))
 
     def adopted_entry(self) -> Adopted | None:
@@ -266,6 +272,7 @@ class Supervised:
         self._launched_ns = self._clock.monotonic_ns()
         self._due_ns = self._in(self._start_deadline_s) if self._heartbeat_policy else 0
         self._kills = 0
+        self._heard = False
 
     def _silence(self, why: str) -> None:
         log.warning("a process is killed", extra={"target": self.name, "process_pid": self.pid, "reason": why})
