@@ -7,6 +7,7 @@ frame of a kind this version does not know), never another exception.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -29,6 +30,7 @@ def _kinds() -> dict[str, type[Message]]:
 MESSAGE_TYPES: dict[str, type[Message]] = _kinds()
 _decoders = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in MESSAGE_TYPES.items()}
 _id_decoder = msgspec.msgpack.Decoder(Request)
+_DECODING_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _place = re.compile(r"`\$\[(\d+)\]")
 
 
@@ -65,8 +67,14 @@ def decode(frame: bytes) -> Received:
         UnknownKind: The topic names a kind this version does not know, or an event body it does not know.
         DataInvalid: Anything else that is wrong with it.
     """
-    topic, body = split(frame)
-    return Received(topic, decode_body(topic.kind, body))
+    end = frame.find(SEPARATOR, 0, MAX_TOPIC_BYTES + 1)
+    if end < 0 or len(frame) > MAX_FRAME_BYTES:
+        split(frame)  # says what is wrong
+    topic, decoder = _route(frame[:end])
+    try:
+        return Received(topic, decoder.decode(frame[end + 1 :]))
+    except _DECODING_ERRORS as error:
+        raise _invalid(topic.kind, error) from None
 
 
 def split(frame: bytes) -> tuple[Topic, bytes]:
@@ -90,17 +98,11 @@ def decode_body(kind: str, body: bytes) -> Message:
         UnknownKind: No such kind, or an event whose body is of no known sort.
         DataInvalid: `body` is no such message.
     """
-    decoder = _decoders.get(kind)
-    if decoder is None:
-        raise UnknownKind(f"kind {kind!r} is not known here; a newer peer? It is skipped")
+    decoder = _decoder_of(kind)
     try:
         return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        if "Invalid value" in str(error) and kind == "event":
-            raise UnknownKind(f"an event of an unknown sort: {error}") from None
+    except _DECODING_ERRORS as error:
         raise _invalid(kind, error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DataInvalid(f"{kind}: {error}", {"kind": kind}) from None
 
 
 def decode_request(frame: bytes) -> Request:
@@ -119,11 +121,29 @@ def request_id(frame: bytes) -> int:
     """Return the id of a request that does not decode as a whole, so that its sender can be answered; else 0."""
     try:
         return _id_decoder.decode(split(frame)[1]).id
-    except (DataInvalid, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (DataInvalid, *_DECODING_ERRORS):
         return 0
 
 
-def _invalid(kind: str, error: msgspec.ValidationError) -> DataInvalid:
+# Topics are few and each comes many thousand times.
+@lru_cache(maxsize=4096)
+def _route(topic: bytes) -> tuple[Topic, msgspec.msgpack.Decoder[Message]]:
+    parsed = parse_topic(topic)
+    return parsed, _decoder_of(parsed.kind)
+
+
+def _decoder_of(kind: str) -> msgspec.msgpack.Decoder[Message]:
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        raise UnknownKind(f"kind {kind!r} is not known here; a newer peer? It is skipped")
+    return decoder
+
+
+def _invalid(kind: str, error: Exception) -> DataInvalid:
+    if not isinstance(error, msgspec.ValidationError):
+        return DataInvalid(f"{kind}: {error}", {"kind": kind})
+    if "Invalid value" in str(error) and kind == "event":
+        return UnknownKind(f"an event of an unknown sort: {error}")
     # Messages travel as arrays: the error names a place, people need the field.
     details, text = {"kind": kind}, str(error)
     place = _place.search(text)

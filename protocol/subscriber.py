@@ -197,11 +197,11 @@ class StreamSubscriber:
         for index, (symbol, message) in enumerate(market):
             if self._closed:
                 return
-            if isinstance(message, TickBatch):
-                if index >= newest.get(symbol, 0):
-                    self._handle_ticks(symbol, message)
-                else:
+            if type(message) is TickBatch:  # the hot path: everything else is rare beside it
+                if newest and index < newest.get(symbol, 0):
                     self._skip(symbol, message)
+                elif self._on_tick is not None:
+                    (self._ticks.get(symbol) or self._stream(symbol)).arrive(message)
             elif isinstance(message, BarUpdate):
                 self._handle_bar(symbol, message)
             elif isinstance(message, Beacon):
@@ -232,10 +232,6 @@ class StreamSubscriber:
     def _skip(self, symbol: str, batch: TickBatch) -> None:
         self._skipped += len(batch)
         self._stream(symbol).pass_over(batch)
-
-    def _handle_ticks(self, symbol: str, batch: TickBatch) -> None:
-        if self._on_tick is not None:
-            self._stream(symbol).arrive(batch)
 
     def _stream(self, symbol: str) -> TickStream:
         stream = self._ticks.get(symbol)

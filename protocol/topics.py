@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from protocol.errors import DataInvalid, ValidationFailed
@@ -43,8 +42,6 @@ def kind_subscription(kind: str, adapter: str | None = None) -> bytes:
     return f"{VERSION}/{kind}/".encode("ascii") + (b"" if adapter is None else f"{adapter}/".encode("ascii"))
 
 
-# A system has few topics and each comes many thousand times: parsing them anew would be half of decoding.
-@lru_cache(maxsize=4096)
 def parse_topic(data: bytes) -> Topic:
     """Return the topic that `data` spells.
 

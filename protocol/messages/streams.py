@@ -13,7 +13,7 @@ from protocol.messages.values import Account, Position, Quote
 from protocol.ticks import RECORD_BYTES, check_whole
 
 
-class TickBatch(Message, frozen=True, array_like=True):
+class TickBatch(Message, frozen=True, array_like=True, gc=False):  # nothing in it can be part of a cycle
     """Ticks of the topic's symbol, oldest first.
 
     Attributes:
