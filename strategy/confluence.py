@@ -8,8 +8,11 @@ votes from -1 to 1:
 - volatility is no vote but a gate: where the spread eats the bar's range (`max_spread_ratio`) nothing is a signal.
 
 The score is the mean of the two votes. Beyond `threshold`, with both votes on one side, it is a signal, and it is
-published with the exact features, taken or not. The default threshold makes about one bar in four a signal on
-five-second bars: much, so that a newcomer sees trades within a minute; a user with real money raises it.
+published with the exact features, taken or not.
+
+The defaults are for the synthetic market on five-second bars, where a spread is several ATRs and a newcomer wants to
+see a trade within a minute: there about half of the bars are signals. On bars of a minute or more and with real money,
+raise `threshold` (0.75) and lower `max_spread_ratio` (0.5).
 
 A signal is taken if the symbol is free: at most one position a symbol, sized so that its stop loses `risk_fraction`
 of the equity, SL and TP by ATR on every order. A position ends by SL, TP, an opposite signal, or after
@@ -45,8 +48,8 @@ class Confluence(Strategy):
     class Parameters(Strategy.Parameters):
         """Keys of ``params`` in the strategy's table."""
 
-        threshold: Annotated[float, Meta(gt=0, le=1, description="least score that is a signal")] = 0.45
-        max_spread_ratio: Annotated[float, Meta(gt=0, description="spread over ATR, above it no signal")] = 3.0
+        threshold: Annotated[float, Meta(gt=0, le=1, description="least score that is a signal")] = 0.5
+        max_spread_ratio: Annotated[float, Meta(gt=0, description="spread over ATR, above it no signal")] = 20.0
         sl_atr: Annotated[float, Meta(gt=0, le=1000, description="stop, in ATRs")] = 6.0
         tp_atr: Annotated[float, Meta(gt=0, le=1000, description="target, in ATRs")] = 9.0
         min_stop_spreads: Annotated[float, Meta(ge=1, description="stop is at least so many spreads away")] = 2.0
