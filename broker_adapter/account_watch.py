@@ -80,6 +80,7 @@ class AccountWatch:
         self._settling: dict[int, _Settling] = {}
         self._unseen: dict[int, tuple[Intent, int]] = {}
         self._stops_since_ns: dict[int, int] = {}
+        self._repairs: set[int] = set()
 
     @property
     def account(self) -> Account | None:
@@ -266,20 +267,21 @@ class AccountWatch:
             self._stops_are(intent, "ok", batch)
         elif waited:
             self._stops_are(intent, "repairing", batch)
+            self._repairs.add(intent.number)
             batch.then.append(lambda: self._repair_stops(intent, position))
 
     def _check_repair_of(self, intent: Intent, batch: Batch) -> None:
         child = self._book.find(stops_id(intent))
         if child is None:
-            # The restart came between the decision to repair and the repair.
-            self._stops_are(intent, "unchecked", batch)
+            if intent.number not in self._repairs:  # a restart came between the decision to repair and the repair
+                self._stops_are(intent, "unchecked", batch)
         elif child.state is State.DONE:
             self._stops_are(intent, "ok", batch)
         elif child.state not in OPEN | UNDECIDED:
             self._stops_are(intent, "failed", batch)
             text = (
-                f"position {intent.position} on {intent.symbol} has no stop: SL {intent.sl:g} and TP {intent.tp:g} were "
-                f"not set with the order and could not be set afterwards ({child.text}). Set them by hand or close it"
+                f"position {intent.position} on {intent.symbol} lacks its stops: SL {intent.sl:g} and TP {intent.tp:g} "
+                f"were not set with the order, nor could they be set later ({child.text}). Set them by hand, or close"
             )
             self._ledger.alert(batch, intent, "stops_missing", text)
 

@@ -5,14 +5,15 @@ Everything is checked here before anything is written or sent; nothing is guesse
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import msgspec
 
 from broker_adapter.api_types import ApiTradeRequest
 from broker_adapter.broker_state import MARGIN_HEDGING, opposite, side_of_order, side_of_position
-from broker_adapter.intents import Intent
+from broker_adapter.intents import OPENING, Intent
 from market.instrument import Filling, FillingError, Instrument, choose_filling
 from market.orders import OrderInvalid, OrderSpec, validate
 from protocol.errors import NotFound, NotReady, StateConflict, ValidationFailed
@@ -75,6 +76,17 @@ class View(Protocol):
         ...
 
 
+class RequestedValues(TypedDict):
+    """What an intent keeps of a request that was refused."""
+
+    symbol: str
+    side: str
+    volume: float
+    price: float
+    sl: float
+    tp: float
+
+
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """A checked order that has no number yet. `reduces`: it only makes exposure smaller. `type`: as in SubmitOrder."""
 
@@ -97,6 +109,11 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     order: int = 0
     decided_ms: int = 0
     reduces: bool = False
+
+    @property
+    def opens(self) -> bool:
+        """Whether it adds exposure."""
+        return self.action in OPENING
 
 
 def draft(request: OrderRequest, view: View) -> Draft:
@@ -260,6 +277,18 @@ _DRAFTS: dict[type[OrderRequest], Callable[..., Draft]] = {
     ModifyOrder: _modify_order,
     CancelOrder: _cancel,
 }
+
+
+def finite(request: OrderRequest) -> RequestedValues:
+    """Return what a refused request asked for, as far as it can be stored: no NaN, no control characters."""
+    found = RequestedValues(symbol="", side="", volume=0.0, price=0.0, sl=0.0, tp=0.0)
+    for name in ("volume", "price", "sl", "tp"):
+        value = getattr(request, name, 0.0)
+        found[name] = value if math.isfinite(value) else 0.0
+    for name in ("symbol", "side"):
+        text = str(getattr(request, name, ""))
+        found[name] = "".join(sign for sign in text if " " <= sign <= "~")  # type: ignore[literal-required]
+    return found
 
 
 def trade_request(intent: Intent, quote: Quote | None, to_server_ms: Callable[[int], int]) -> ApiTradeRequest:

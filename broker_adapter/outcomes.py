@@ -15,6 +15,8 @@ from broker_adapter.order_states import State
 from broker_adapter.retcodes import Verdict, meaning_of, meaning_of_no_result
 from protocol.errors import BusError, DataInvalid, NoConnection, NotReady, StateConflict, UnknownOutcome
 
+NO_IPC_CONNECTION = -10_004
+
 # The link says these of itself, before it touches the terminal.
 _NEVER_REACHED = frozenset({NO_API, NO_TERMINAL, REFUSED})
 
@@ -55,6 +57,8 @@ def judge(answer: LinkResult) -> Judgement:
         return _open(f"the link to the terminal was lost with the order in it ({answer.reason})")
     if answer.status == "failed":
         text = f"the link reported {answer.code}: {answer.text}"
+        if answer.code == NO_IPC_CONNECTION:  # `Connection` did not hand it to a link that is not attached
+            return Judgement(Verdict.REFUSED, NoConnection, f"not sent: {text}")
         if answer.code in _NEVER_REACHED:
             return Judgement(Verdict.REFUSED, NotReady, f"not sent: {text}")
         return _open(text)

@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
-from broker_adapter.broker_state import BrokerRead
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
 from broker_adapter.journal import Journal
+from broker_adapter.order_desk import OrderDesk
+from broker_adapter.order_service import OrderService
 from broker_adapter.server_clock import ServerClock
 from broker_adapter.streams import Streams
 from broker_adapter.trade_poll import TradePoll
+from market.instrument import Instrument
 from mt5bus.home import Home
 from mt5bus.settings import Settings
+from protocol.errors import NotFound, NotReady
 from protocol.loop import Loop
-from protocol.messages import Account, Deal, Event, IntentEvent, Order, OrderCounts, Position
+from protocol.messages import Account, Deal, Event, IntentEvent, Order, OrderCounts, Position, Quote
 from protocol.service import Service
 
-_DAY_MS = 86_400_000
 LAST_DEALS = 10
+
+
+class MarketView:
+    """What the order desk needs to know of symbols, prices and time."""
+
+    def __init__(self, connection: Connection, clock: ServerClock, catalogue: Catalogue, streams: Streams) -> None:
+        self._connection = connection
+        self._catalogue = catalogue
+        self._streams = streams
+        self.market_ms = clock.market_ms
+        self.to_server_ms = clock.to_server_ms
+        self.to_utc_ms = clock.to_utc_ms
+        self._clock = clock
+
+    def instrument(self, symbol: str) -> Instrument:
+        """Return the specification. Raises NotFound or NotReady."""
+        found = self._catalogue.instrument(symbol)
+        if found is not None:
+            return found
+        if not self._catalogue.ready:
+            raise NotReady(f"the specification of {symbol[:40]!r} has not been read yet: try again in a moment")
+        raise NotFound(
+            f"{symbol[:40]!r} is no symbol that this adapter follows: name one of adapter.symbols, or add it there",
+            {"field": "symbol"},
+        )
+
+    def quote(self, symbol: str) -> Quote | None:
+        """Return the newest quote."""
+        return next((quote for quote in self._streams.quotes() if quote.symbol == symbol), None)
+
+    @property
+    def server_time_known(self) -> bool:
+        """Whether the server's offset from UTC is more than assumed."""
+        return self._clock.known
+
+    @property
+    def data_path(self) -> str:
+        """Data folder of the terminal that is attached; empty before."""
+        terminal = self._connection.terminal
+        return "" if terminal is None else terminal.data_path
 
 
 class Trading:
@@ -36,21 +78,22 @@ class Trading:
         poll: TradePoll,
         service: Service,
     ) -> None:
-        self._loop = loop
         self._poll = poll
-        self._service = service
-        self._connection = connection
-        self._clock = clock
-        self._catalogue = catalogue
-        self._streams = streams
         self._journal = Journal(loop, home.adapter, epoch=epoch, keep_days=settings.adapter.ids_kept_days)
-        poll.on_read = self._on_read
-
-    def _on_read(self, read: BrokerRead) -> None:
-        """Take a complete read of the account."""
+        self.desk = OrderDesk(
+            loop.clock,
+            self._journal,
+            connection,
+            settings,
+            market=MarketView(connection, clock, catalogue, streams),
+            publish=streams.publish_event,
+            poll_now=poll.poll_now,
+        )
+        OrderService(service, self.desk)
+        poll.on_read = self.desk.on_read
 
     def on_connection(self) -> None:
-        """Take note that the state of the connection changed."""
+        """Take note that the state of the connection changed. (The reads themselves tell the desk.)"""
 
     def close(self) -> None:
         """Write what is on its way to the disk, and close the journal."""
@@ -59,7 +102,7 @@ class Trading:
     @property
     def ready(self) -> bool:
         """Whether the first complete read was reconciled, so that orders are accepted."""
-        return self._poll.last is not None
+        return self.desk.ready
 
     @property
     def log_id(self) -> str:
@@ -79,17 +122,17 @@ class Trading:
     @property
     def account(self) -> Account | None:
         """The account as last read."""
-        return self._poll.account
+        return self.desk.account
 
     @property
     def positions(self) -> tuple[Position, ...]:
         """Open positions."""
-        return self._poll.positions
+        return self.desk.positions
 
     @property
     def orders(self) -> tuple[Order, ...]:
         """Active orders."""
-        return self._poll.orders
+        return self.desk.orders
 
     @property
     def last_deals(self) -> tuple[Deal, ...]:
@@ -100,17 +143,17 @@ class Trading:
     @property
     def trading_mode(self) -> str:
         """``active``, ``reducing`` or ``halted``."""
-        return self._journal.meta("mode", "active")
+        return self.desk.mode.value
 
     @property
     def counts(self) -> OrderCounts:
         """Our orders since the journal began."""
-        return self._journal.counts()
+        return self.desk.counts()
 
     @property
     def order_in_flight(self) -> bool:
         """Whether an order is with the terminal right now."""
-        return False
+        return self.desk.in_flight
 
     def events_after(self, offset: int, limit: int) -> tuple[Event, ...]:
         """Return published events after `offset`, in order."""
@@ -118,11 +161,8 @@ class Trading:
 
     def intent(self, client_order_id: str) -> IntentEvent | None:
         """Return where one of our orders stands."""
-        found = self._journal.intent(client_order_id)
-        return found.event() if found is not None else None
+        return self.desk.intent(client_order_id)
 
     def open_intents(self, strategy: str) -> tuple[IntentEvent, ...]:
         """Return live intents and those of the last day, of one strategy or (empty) of all."""
-        found = {each.number: each for each in self._journal.live_intents()}
-        found |= {each.number: each for each in self._journal.recent_intents(self._loop.clock.wall_ms() - _DAY_MS)}
-        return tuple(each.event() for _, each in sorted(found.items()) if not strategy or each.strategy == strategy)
+        return self.desk.intents(strategy)

@@ -1,0 +1,537 @@
+"""An order's life from request to outcome: validate, gate, write down, send once, find out, tell.
+
+`order_send` is never called twice for one intent, and an intent is on disk before it is sent. What the answer leaves
+open is decided by `account_watch` from what the account shows. See docs/orders.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from broker_adapter.account_watch import AccountWatch, stops_id
+from broker_adapter.broker_state import VOLUME_EPSILON, BrokerRead
+from broker_adapter.intent_book import IntentBook
+from broker_adapter.intents import Intent, fingerprint_of
+from broker_adapter.journal import Journal
+from broker_adapter.link_messages import Send
+from broker_adapter.link_results import LinkResult
+from broker_adapter.order_ledger import Batch, OrderLedger
+from broker_adapter.order_requests import Draft, draft, finite, trade_request
+from broker_adapter.order_states import OPEN, State
+from broker_adapter.outcomes import Judgement, judge, refusal, unknown, with_tickets
+from broker_adapter.retcodes import Verdict
+from broker_adapter.risk_gate import Exposure, RiskGate, closing_volume, is_working, refused
+from broker_adapter.send_queue import LinkCaller, SendQueue
+from broker_adapter.witnesses import KnownTickets, make_comment, make_magic
+from market.instrument import Instrument
+from market.risk import RiskCode, TradingMode
+from mt5bus.settings import Settings
+from protocol.clock import Clock
+from protocol.errors import BusError, NotReady, StateConflict, TryAgainLater, ValidationFailed
+from protocol.messages import (
+    Account,
+    Event,
+    IntentEvent,
+    Order,
+    OrderCounts,
+    OrderRequest,
+    Position,
+    Quote,
+)
+from protocol.service import Caller
+
+_STALE_READ_S = 5.0  # an account read longer ago than this says nothing about now
+_DAY_MS = 86_400_000
+
+log = logging.getLogger(__name__)
+
+
+class Market(Protocol):
+    """What the desk needs to know of symbols, prices and time."""
+
+    def instrument(self, symbol: str) -> Instrument:
+        """Return the specification. Raises NotFound or NotReady."""
+        ...
+
+    def quote(self, symbol: str) -> Quote | None:
+        """Return the newest quote."""
+        ...
+
+    def market_ms(self) -> int:
+        """Return market time, UTC milliseconds."""
+        ...
+
+    def to_server_ms(self, utc_ms: int) -> int:
+        """Return what the server's clock shows at a moment."""
+        ...
+
+    def to_utc_ms(self, server_ms: int) -> int:
+        """Return the moment that the server's clock shows as `server_ms`."""
+        ...
+
+    @property
+    def server_time_known(self) -> bool:
+        """Whether the server's offset from UTC is more than assumed."""
+        ...
+
+    @property
+    def data_path(self) -> str:
+        """Data folder of the terminal that orders are meant for; empty if any will do."""
+        ...
+
+
+class OrderDesk:
+    """Takes orders, and answers for each of them.
+
+    Args:
+        links: Carries `Send` to the trade link.
+        publish: Gets every new event in offset order, once it is durable.
+        poll_now: Has the account read as soon as possible.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        journal: Journal,
+        links: LinkCaller,
+        settings: Settings,
+        *,
+        market: Market,
+        publish: Callable[[Event], None],
+        poll_now: Callable[[], None],
+    ) -> None:
+        self._clock = clock
+        self._journal = journal
+        self._market = market
+        self._poll_now = poll_now
+        self._adapter = settings.adapter
+        self._strategy_numbers = {strategy.name: strategy.number for strategy in settings.strategy}
+        self._book = IntentBook(
+            journal,
+            tag=settings.adapter.magic_base,
+            fixed_magic=settings.adapter.fixed_magic,
+            strategies={number: name for name, number in self._strategy_numbers.items()},
+        )
+        self.ledger = OrderLedger(journal, self._book, publish=publish, market_ms=market.market_ms)
+        self.gate = RiskGate(settings.adapter.risk, journal)
+        self._watch = AccountWatch(
+            clock, journal, self._book, self.ledger, settings.adapter, repair_stops=self._repair_stops
+        )
+        self._queue = SendQueue(
+            clock,
+            links,
+            deadline_s=settings.adapter.deadlines.order_send_s,
+            make=self._command,
+            on_answer=self._on_answer,
+        )
+        self._reconciled = False
+        self._recover()
+
+    # --- What others ask ----------------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether what an earlier life left open was compared with the account, so that orders are taken."""
+        return self._reconciled
+
+    @property
+    def account(self) -> Account | None:
+        """The account as last read."""
+        return self._watch.account
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """Open positions as last read, each with its strategy and order."""
+        return self._watch.positions
+
+    @property
+    def orders(self) -> tuple[Order, ...]:
+        """Active orders as last read, each with its strategy and request."""
+        return self._watch.orders
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether an order is with the terminal, or on its way there."""
+        return any(intent.state in OPEN for intent in self._book.held())
+
+    @property
+    def mode(self) -> TradingMode:
+        """What orders may do at all."""
+        return self.gate.mode
+
+    def counts(self) -> OrderCounts:
+        """Return how our orders fared since the journal began."""
+        return self._book.counts()
+
+    def intent(self, client_order_id: str) -> IntentEvent | None:
+        """Return where one of our orders stands."""
+        found = self._book.find(client_order_id)
+        return None if found is None else found.event()
+
+    def intents(self, strategy: str = "") -> tuple[IntentEvent, ...]:
+        """Return open, undecided and watched orders and those of the last day, of one strategy or (empty) of all."""
+        found = {i.number: i for i in self._journal.recent_intents(self._clock.wall_ms() - _DAY_MS)}
+        found.update((i.number, i) for i in self._book.held())
+        return tuple(i.event() for _, i in sorted(found.items()) if strategy in {"", i.strategy})
+
+    def is_ours(self, magic: int, comment: str, position: int) -> bool:
+        """Say whether a position or order was made by an order of ours."""
+        return self._book.is_ours(magic, comment, position)
+
+    # --- Requests -----------------------------------------------------------------------------------------------
+
+    def on_order(self, request: OrderRequest, caller: Caller) -> None:
+        """Take an order; the answer goes to `caller` when its outcome is known, or known to be unknown.
+
+        Raises:
+            ValidationFailed: The id stands for another order already.
+            TryAgainLater: Nothing was taken, and the same id may be used again.
+        """
+        known = self._book.find(request.client_order_id)
+        if known is not None:
+            if known.fingerprint != fingerprint_of(request):
+                raise ValidationFailed(
+                    f"client_order_id: {request.client_order_id} stands for another order already ({known.action} "
+                    f"{known.symbol}, {known.state}): give every order an id of its own",
+                    {"field": "client_order_id"},
+                )
+            self.ledger.wait_for(known, caller, repeated=True)
+            return
+        self.check_ready()
+        try:
+            order = draft(request, self)
+            self._pass(order)
+        except TryAgainLater:
+            raise
+        except BusError as error:
+            intent = self._refuse(request, error)
+        else:
+            if order.opens:
+                self.gate.count_order(self._clock.monotonic_ns())
+            intent = self._accept(
+                order,
+                client_order_id=request.client_order_id,
+                fingerprint=fingerprint_of(request),
+                strategy=request.strategy,
+                ttl_ms=request.ttl_ms,
+            )
+        self.ledger.wait_for(intent, caller, repeated=False)
+
+    def submit_internal(self, order: Draft, *, client_order_id: str, strategy: str, parent: int = 0) -> None:
+        """Send an order of the desk's own or the operator's: an exit or a missing stop. An id is used once."""
+        if self._book.find(client_order_id) is None:
+            self._accept(order, client_order_id=client_order_id, fingerprint="", strategy=strategy, parent=parent)
+
+    def commit_new(self, batch: Batch) -> None:
+        """Write something new that is no outcome of an order.
+
+        Raises:
+            NotReady: The journal has no room; nothing was taken.
+        """
+        if not self._journal.has_room:
+            raise NotReady(f"the journal's disk does not keep up {self._journal.trouble}: try again later")
+        self.ledger.commit(batch)
+
+    def check_ready(self) -> None:
+        """Return if orders can be taken now.
+
+        Raises:
+            NotReady: Not now; the text says why.
+        """
+        last = self._watch.last
+        if last is None or not self._reconciled:
+            raise NotReady("the account has not been read yet since the adapter started: try again in a moment")
+        age_s = (self._clock.monotonic_ns() - last.finished_ns) / 1e9
+        if age_s > _STALE_READ_S:
+            raise NotReady(
+                f"the account was last read {age_s:.1f} s ago: the terminal does not answer; try again later"
+            )
+        if not last.connected:
+            raise NotReady("the terminal is not connected to the broker: try again later")
+        if not self._journal.has_room:
+            raise NotReady(f"the journal's disk does not keep up {self._journal.trouble}: try again later".strip())
+
+    def exposure(self) -> Exposure:
+        """Return what is open, on its way, or may be open."""
+        last = self._watch.last
+        working = [i for i in self._book.held() if is_working(i) and i.live]
+        numbers = {i.number for i in working}
+        working.extend(i for i in self._watch.unseen() if i.number not in numbers)
+        return Exposure(positions=() if last is None else last.positions, intents=tuple(working))
+
+    # --- The view that requests are checked against ---------------------------------------------------------------
+
+    def instrument(self, symbol: str) -> Instrument:
+        """Return the specification. Raises NotFound or NotReady."""
+        return self._market.instrument(symbol)
+
+    def quote(self, symbol: str) -> Quote | None:
+        """Return the newest quote."""
+        return self._market.quote(symbol)
+
+    def position(self, ticket: int) -> Position | None:
+        """Return an open position by its ticket."""
+        return next((each for each in self._watch.positions if each.ticket == ticket), None)
+
+    def order(self, ticket: int) -> Order | None:
+        """Return an active order by its ticket."""
+        return next((each for each in self._watch.orders if each.ticket == ticket), None)
+
+    @property
+    def now_ms(self) -> int:
+        """Market time, UTC."""
+        return self._market.market_ms()
+
+    @property
+    def margin_mode(self) -> int:
+        """ACCOUNT_MARGIN_MODE_*."""
+        account = self._watch.account
+        return -1 if account is None else account.margin_mode
+
+    # --- Before sending -----------------------------------------------------------------------------------------
+
+    def _pass(self, order: Draft) -> None:
+        """Let an order through the gate, or raise what forbids it."""
+        account = self._watch.account
+        assert account is not None
+        exposure = self.exposure()
+        self._check_conflicts(order, exposure)
+        self.gate.check(
+            order,
+            account=account,
+            exposure=exposure,
+            quote=self._market.quote(order.symbol),
+            point=self._market.instrument(order.symbol).point,
+            now_ms=self._market.market_ms(),
+            now_ns=self._clock.monotonic_ns(),
+            server_time_known=self._market.server_time_known,
+        )
+
+    def _check_conflicts(self, order: Draft, exposure: Exposure) -> None:
+        if order.action == "close":
+            position = self.position(order.ticket)
+            held = 0.0 if position is None else position.volume
+            closing = closing_volume(exposure, order.position)
+            if closing + order.volume > held + VOLUME_EPSILON:
+                raise StateConflict(
+                    f"position {order.ticket} has {held:g} lots, of which {closing:g} are being closed already (or may "
+                    f"have been, their outcome being unknown): {order.volume:g} more would be too many",
+                    {"closing": f"{closing:g}", "volume": f"{held:g}"},
+                )
+        for other in exposure.intents:
+            if not is_working(other):
+                continue
+            same_position = order.position and other.position == order.position
+            if order.action == "modify_position" == other.action and same_position:
+                raise StateConflict(
+                    f"SL and TP of position {order.ticket} are being changed already by {other.client_order_id} "
+                    f"({other.state}): wait for its outcome"
+                )
+            same_order = order.order and other.order == order.order and order.action in {"modify_order", "cancel"}
+            if same_order and other.action == order.action:
+                raise StateConflict(f"order {order.order} is being changed already by {other.client_order_id}")
+            if self._adapter.fixed_magic and order.opens and other.opens and other.symbol == order.symbol:
+                raise StateConflict(
+                    f"with one fixed magic number there can be one opening order on {order.symbol} at a time: "
+                    f"{other.client_order_id} is {other.state}"
+                )
+
+    def _refuse(self, request: OrderRequest, error: BusError) -> Intent:
+        account = self._watch.account
+        assert account is not None
+        number = self._journal.next_intent_number()
+        intent = Intent(
+            number=number,
+            client_order_id=request.client_order_id,
+            fingerprint=fingerprint_of(request),
+            server=account.server,
+            login=account.login,
+            strategy="".join(sign for sign in request.strategy if " " <= sign <= "~"),
+            action=_ACTIONS[request.kind],
+            state=State.RECEIVED,
+            created_ms=self._market.market_ms(),
+            **finite(request),
+        ).moved(State.REFUSED, code=error.code, text=error.text, details=error.details)
+        batch = Batch()
+        entered = self.ledger.change(batch, intent)
+        self.ledger.commit(batch)
+        return entered
+
+    def _accept(
+        self, order: Draft, *, client_order_id: str, fingerprint: str, strategy: str, ttl_ms: int = 0, parent: int = 0
+    ) -> Intent:
+        account = self._watch.account
+        assert account is not None
+        number = self._journal.next_intent_number()
+        intent = Intent(
+            number=number,
+            client_order_id=client_order_id,
+            fingerprint=fingerprint,
+            server=account.server,
+            login=account.login,
+            strategy=strategy,
+            action=order.action,
+            state=State.RECEIVED,
+            symbol=order.symbol,
+            created_ms=self._market.market_ms(),
+            broker_symbol=order.broker_symbol,
+            side=order.side,
+            order_type=order.type,
+            volume=order.volume,
+            price=order.price,
+            stoplimit=order.stoplimit,
+            sl=order.sl,
+            tp=order.tp,
+            deviation_points=order.deviation_points,
+            filling=order.filling,
+            expiration_ms=order.expiration_ms,
+            magic=self._magic(strategy, number),
+            comment=make_comment(number, order.users_comment),
+            ticket=order.ticket,
+            position=order.position,
+            order=order.order,
+            known=self._known_tickets(order.symbol),
+            parent=parent,
+        ).moved(State.INTENDED)
+        batch = Batch()
+        entered = self.ledger.change(batch, intent)
+        if order.action == "modify_position" and not parent:
+            self._leave_stops_to(entered, batch)
+        deadline_ns = self._clock.monotonic_ns() + (ttl_ms or self._adapter.order_ttl_ms) * 1_000_000
+        batch.then.append(partial(self._queue.add, entered, deadline_ns))
+        self.ledger.commit(batch)
+        return entered
+
+    def _magic(self, strategy: str, number: int) -> int:
+        if self._adapter.fixed_magic:
+            return self._adapter.fixed_magic
+        return make_magic(self._adapter.magic_base, self._strategy_numbers.get(strategy, 0), number)
+
+    def _known_tickets(self, symbol: str) -> KnownTickets:
+        last = self._watch.last
+        assert last is not None
+        return KnownTickets(
+            tuple(p.identifier for p in last.positions if p.symbol == symbol),
+            tuple(o.ticket for o in last.orders if o.symbol == symbol),
+            self._watch.newest_deal,
+        )
+
+    # --- Sending ------------------------------------------------------------------------------------------------
+
+    def _command(self, number: int, deadline_ns: int) -> Send | None:
+        """Return what the link gets for a durable intent, or None after rejecting it."""
+        intent = self._book.by_number(number)
+        if intent is None or intent.state is not State.INTENDED:
+            return None
+        try:
+            self._check_before_sending(intent, deadline_ns)
+            request = trade_request(intent, self._market.quote(intent.symbol), self._market.to_server_ms)
+        except BusError as error:
+            self._enter(refusal(intent, Judgement(Verdict.REFUSED, type(error), error.text)))
+            return None
+        self._book.note(intent.moved(State.SENT))
+        return Send(request, intent.login, intent.server, self._market.data_path, deadline_ns)
+
+    def _check_before_sending(self, intent: Intent, deadline_ns: int) -> None:
+        account = self._watch.account
+        if account is None or (account.server, account.login) != (intent.server, intent.login):
+            raise StateConflict("not sent: the terminal is on another account")
+        late_ms = (self._clock.monotonic_ns() - deadline_ns) // 1_000_000
+        if late_ms >= 0:
+            raise StateConflict(f"not sent: its time to live passed {late_ms} ms ago")
+        internal = intent.client_order_id.startswith("~")
+        halted = self.gate.mode is TradingMode.HALTED and not internal
+        if halted or (self.gate.mode is TradingMode.REDUCING and intent.opens):
+            raise refused(RiskCode.MODE, f"not sent: the trading mode became {self.gate.mode}")
+        if not self.gate.is_armed(account):
+            raise refused(RiskCode.NOT_ARMED, "not sent: the account is not armed")
+
+    def _on_answer(self, number: int, answer: LinkResult) -> None:
+        intent = self._book.by_number(number)
+        if intent is None or intent.state is not State.SENT:
+            log.error("an answer for an order that was not sent", extra={"intent": number})
+            return
+        judgement = judge(answer)
+        intent = with_tickets(intent, judgement.result)
+        self._book.note(intent)
+        values_only = intent.action in {"modify_position", "modify_order", "cancel"}
+        if judgement.verdict is Verdict.REFUSED:
+            self._enter(refusal(intent, judgement))
+        elif judgement.verdict in {Verdict.DONE, Verdict.NO_CHANGE} and values_only:
+            after = intent.moved(State.DONE, text=judgement.text)
+            self._watch.note_unseen(after)
+            self._enter(after)
+            self._poll_now()
+        elif judgement.verdict in {Verdict.DONE, Verdict.PLACED}:
+            self._watch.settle(intent, judgement)
+            self._poll_now()
+        else:
+            self._watch.note_unknown(number)
+            self._enter(unknown(intent, judgement.text, retcode=judgement.retcode))
+            log.warning("the outcome of an order is unknown", extra={"order_id": intent.client_order_id})
+            self._poll_now()
+
+    def _enter(self, intent: Intent) -> None:
+        batch = Batch()
+        self.ledger.change(batch, intent)
+        self.ledger.commit(batch)
+
+    # --- Reads --------------------------------------------------------------------------------------------------
+
+    def on_read(self, read: BrokerRead) -> None:
+        """Take a complete read of the account."""
+        if not self._journal.has_room:
+            return  # the next read shows the same differences
+        batch = Batch()
+        self._watch.on_read(read, batch)
+        if self._market.server_time_known:
+            server_ms = self._market.to_server_ms(read.market_ms)
+            midnight_ms = self._market.to_utc_ms(server_ms - server_ms % _DAY_MS)
+            batch.records.extend(self.gate.on_read(read, midnight_ms=midnight_ms))
+        self.ledger.commit(batch)
+        self._reconciled = True
+        self._queue.pump()
+
+    def _recover(self) -> None:
+        """Take what an earlier life left in flight for unknown."""
+        batch = Batch()
+        for intent in self._book.recover():
+            self.ledger.change(batch, intent)
+        for intent in self._book.held():
+            self._watch.note_unknown(intent.number)
+        self.ledger.commit(batch)
+
+    def _repair_stops(self, intent: Intent, position: Position) -> None:
+        order = Draft(
+            action="modify_position",
+            symbol=intent.symbol,
+            broker_symbol=intent.broker_symbol,
+            side=intent.side,
+            sl=position.sl or intent.sl,
+            tp=position.tp or intent.tp,
+            ticket=position.ticket,
+            position=position.identifier,
+            reduces=True,
+        )
+        log.warning("SL or TP is missing and is being set", extra={"order_id": intent.client_order_id})
+        self.submit_internal(order, client_order_id=stops_id(intent), strategy=intent.strategy, parent=intent.number)
+
+    def _leave_stops_to(self, change: Intent, batch: Batch) -> None:
+        # Who changes the stops of a new position has taken them over: what the order asked for no longer counts.
+        for intent in self._book.held():
+            if intent.position == change.position and intent.state is State.DONE and intent.stops == "unchecked":
+                self.ledger.amend(batch, msgspec.structs.replace(intent, stops="ok"))
+
+
+_ACTIONS = {
+    "submit_order": "open",
+    "close_position": "close",
+    "modify_position": "modify_position",
+    "modify_order": "modify_order",
+    "cancel_order": "cancel",
+}
