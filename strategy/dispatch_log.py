@@ -67,9 +67,8 @@ class DispatchLog:
 
     @property
     def position(self) -> LogPosition:
-        """Where the next record will begin, once what is held is written."""
-        name = _file_name(self._day) if self._day else ""
-        return LogPosition(name, self._offset + len(self._held))
+        """How far the file is written; what is held comes after it."""
+        return LogPosition(_file_name(self._day) if self._day else "", self._offset)
 
     def append(self, record: Record) -> None:
         """Take a record; one with decisions is in the operating system's hands when this returns, or counted lost."""
@@ -153,7 +152,7 @@ class DispatchLog:
 
 
 class FileRecords(NamedTuple):
-    """What one file holds: its records, each with the offset at which it begins; a cut tail is left out."""
+    """What one file holds: its records, each with the offset at which it ends; a cut tail is left out."""
 
     records: list[tuple[int, Record]]
     whole_bytes: int
@@ -171,7 +170,7 @@ def read_file(path: Path, offset: int = 0) -> FileRecords:
     position = min(offset, len(data))
     for end in _ends(data, position):
         try:
-            records.append((position, _decoder.decode(data[position:end])))
+            records.append((end, _decoder.decode(data[position:end])))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             break
         position = end
@@ -190,8 +189,7 @@ def read_log(folder: Path, start: LogPosition = START) -> Iterator[tuple[LogPosi
         found = read_file(path, start.offset if path.name == start.file else 0)
         if found.cut_bytes:
             log.warning("a dispatch log ends in half a record", extra={"file": str(path), "bytes": found.cut_bytes})
-        ends = [begin for begin, _ in found.records[1:]] + [found.whole_bytes]
-        for end, (_, record) in zip(ends, found.records, strict=True):
+        for end, record in found.records:
             yield LogPosition(path.name, end), record
 
 

@@ -20,21 +20,14 @@ from pathlib import Path
 from typing import Protocol
 
 from mt5bus.settings import StrategySettings
-from protocol.errors import BusError
 from protocol.event_follower import Asks
 from protocol.loop import Loop
 from protocol.messages import (
     MAX_PAGE,
     BarUpdate,
     Event,
-    Events,
-    GetEvents,
-    GetRates,
-    GetSnapshot,
     IntentEvent,
     OrderRequest,
-    Rates,
-    Reply,
     ReportSignal,
     Request,
     Snapshot,
@@ -64,14 +57,12 @@ from strategy.market_clock import MarketClock
 from strategy.observing import Observer
 from strategy.order_ids import AccountKey
 from strategy.outbox import Outbox
+from strategy.past import PastReader
 from strategy.recovery import identity, unsettled
 from strategy.saved_state import VERSION, SavedState, StateFile
 from strategy.sdk import Strategy
 from strategy.world import refused
 
-DEADLINE_S = 10.0
-BACKOFF_FIRST_S = 0.25
-BACKOFF_MAX_S = 5.0
 MAX_WAITING = 20_000
 
 log = logging.getLogger(__name__)
@@ -149,13 +140,11 @@ class Runner:
             on_refused=self._on_refused,
             on_outcome=lambda outcome: self._arrive(Refused(outcome)),
         )
+        self._past = PastReader(wires.loop, wires.queries, on_trouble=self._on_trouble)
         self._dispatcher: Dispatcher | None = None
         self._file: StateFile | None = None
         self._account: AccountKey | None = None
         self._waiting: deque[Input] = deque()
-        self._pages: dict[str, bytes] = {}
-        self._attempt = 0
-        self._round = 0
         self._heard = EventPosition("", 0)
         self._joined = EventPosition("", 0)
         self._told = EventPosition("", 0)
@@ -267,6 +256,7 @@ class Runner:
             self._dispatch(Ended(reason))
             self._save()
         self.phase, self.detail = "ended", reason
+        self._past.cancel()
         self._outbox.close()
         self._log.close()
 
@@ -278,20 +268,9 @@ class Runner:
             self.detail = (
                 f"waiting for the specification of {', '.join(missing)}" if missing else "waiting for an account"
             )
-            self._again(self._ask_snapshot)
+            self._past.snapshot(self._join)
             return
-        self._attempt = 0
         self._begin(snapshot, AccountKey(snapshot.account.server, snapshot.account.login))
-
-    def _ask_snapshot(self) -> None:
-        if self.phase != "joining":
-            return
-
-        def answered(reply: Reply) -> None:
-            if isinstance(reply, Snapshot) and self.phase == "joining":
-                self._join(reply)
-
-        self._ask(GetSnapshot, answered, self._ask_snapshot)
 
     def _begin(self, snapshot: Snapshot, account: AccountKey) -> None:
         self._account = account
@@ -343,68 +322,36 @@ class Runner:
 
     def _warm_up(self) -> None:
         self.phase, self.detail = "warming", "waiting for past bars"
-        self._pages.clear()
-        self._round += 1
-        if not self._wanted_bars():
-            self._warmed()
+        count = self._wanted_bars()
+        if count:
+            self._past.bars(self._symbols, self._settings.timeframe, count, self._warmed)
+        else:
+            self._warmed(())
+
+    def _warmed(self, bars: tuple[SymbolBars, ...]) -> None:
+        self._dispatch(History(bars))
+        if not self._runs():
             return
-        for symbol in self._symbols:
-            self._ask_rates(symbol, self._round)
-
-    def _ask_rates(self, symbol: str, round_: int) -> None:
-        if self.phase != "warming" or round_ != self._round:
-            return
-        count, timeframe = self._wanted_bars(), self._settings.timeframe
-
-        def answered(reply: Reply) -> None:
-            if self.phase == "warming" and round_ == self._round and isinstance(reply, Rates):
-                self._pages[symbol] = reply.records
-                if len(self._pages) == len(self._symbols):
-                    self._warmed()
-
-        self._ask(
-            lambda request_id: GetRates(request_id, symbol, timeframe, count=count),
-            answered,
-            lambda: self._ask_rates(symbol, round_),
+        self.phase, self.detail = "catching up", "reading the events of the time away"
+        upto = self._joined.offset if self._told.log_id == self._joined.log_id else 0
+        self._past.events(
+            self._told,
+            upto,
+            on_event=lambda event: self._dispatch(Occurred(event, missed=True)),
+            on_hole=self._on_hole,
+            done=self._go_live,
         )
 
-    def _warmed(self) -> None:
-        self._attempt = 0
-        bars = tuple(SymbolBars(symbol, self._pages[symbol]) for symbol in self._symbols if symbol in self._pages)
-        self._pages.clear()
-        self._dispatch(History(bars))
-        if self._runs():
-            self.phase, self.detail = "catching up", "reading the events of the time away"
-            self._catch_up()
-
-    def _catch_up(self) -> None:
-        if self.phase != "catching up":
-            return
-        if self._told.offset >= self._joined.offset or self._told.log_id != self._joined.log_id:
-            self._go_live()
-            return
-        log_id, after = self._told
-        self._ask(lambda request_id: GetEvents(request_id, after, log_id), self._missed, self._catch_up)
-
-    def _missed(self, reply: Reply) -> None:
-        if self.phase != "catching up" or not isinstance(reply, Events):
-            return
-        after = self._told.offset
-        if reply.first_offset > after + 1:
-            log.warning(
-                "events of the time away are no longer in the log: the strategy is not told of them",
-                extra={"strategy": self.name, "from": after + 1, "to": reply.first_offset - 1},
-            )
-        for event in reply.events:
-            if self._told.offset < event.offset <= self._joined.offset and event.log_id == self._joined.log_id:
-                self._dispatch(Occurred(event, missed=True))
-        if self._told.offset == after:
-            self._told = self._joined  # the log has nothing more to tell of that time
-        if self._runs():
-            self._catch_up()
+    def _on_hole(self, first: int, last: int) -> None:
+        log.warning(
+            "events of the time away are no longer in the log: the strategy is not told of them",
+            extra={"strategy": self.name, "first": first, "last": last},
+        )
 
     def _go_live(self) -> None:
         self.phase, self.detail = "live", ""
+        if self._told.log_id == self._joined.log_id:
+            self._told = max(self._told, self._joined)
         self._dirty = True
         while self._waiting and self.live:
             self._dispatch(self._waiting.popleft())
@@ -467,8 +414,12 @@ class Runner:
     def _runs(self) -> bool:
         return self.phase not in {"failed", "ended"}
 
+    def _on_trouble(self, text: str) -> None:
+        self.detail = f"{self.phase}: {text}"
+
     def _fail(self, reason: str) -> None:
         if self._runs():
+            self._past.cancel()
             self.phase, self.detail = "failed", reason
             self._waiting.clear()
             log.error(
@@ -503,7 +454,7 @@ class Runner:
             log.exception("save_state raised", extra={"strategy": self.name})
             self._fail(f"save_state raised: {type(error).__name__}: {error}")
             return
-        # Only what was dispatched counts: the next life is told again of events that still wait.
+        self._log.flush()  # the saved position lies between two records that are in the file
         file.save(
             SavedState(
                 version=VERSION,
@@ -515,21 +466,6 @@ class Runner:
                 state=state or None,
             )
         )
-
-    def _ask(
-        self, make: Callable[[int], Request], on_reply: Callable[[Reply], None], again: Callable[[], None]
-    ) -> None:
-        def failed(error: BusError) -> None:
-            if self._runs():
-                self.detail = f"{self.phase}: {error.text}"
-                self._again(again)
-
-        self._wires.queries.ask(make, on_reply=on_reply, on_error=failed, deadline_s=DEADLINE_S)
-
-    def _again(self, action: Callable[[], None]) -> None:
-        pause_s = min(BACKOFF_FIRST_S * 2**self._attempt, BACKOFF_MAX_S)
-        self._attempt = min(self._attempt + 1, 10)
-        self._wires.loop.after(pause_s, action)
 
 
 def _is_older(input: Input, snapshot: Snapshot) -> bool:  # noqa: A002

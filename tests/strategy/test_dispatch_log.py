@@ -66,11 +66,11 @@ def test_file_cut_anywhere_reads_to_its_last_whole_record_and_is_appended_from_t
     records = filled(tmp_path, count=2)
     (path, _), *_ = log_files(tmp_path)
     data = path.read_bytes()
-    starts = [start for start, _ in read_file(path).records]
+    ends = [end for end, _ in read_file(path).records]
     for cut in range(0, len(data), 7):
         path.write_bytes(data[:cut])
-        whole = sum(start < cut for start in [*starts[1:], len(data)] if start <= cut)
-        assert read_file(path).records == list(zip(starts, records, strict=True))[:whole]
+        whole = sum(end <= cut for end in ends)
+        assert read_file(path).records == list(zip(ends, records, strict=True))[:whole]
         log = DispatchLog(tmp_path, wall_ms=Wall())
         log.append(Record(7, Ended("after the crash")))
         log.close()
@@ -97,6 +97,7 @@ def test_new_day_gets_a_new_file_and_old_ones_go(tmp_path: Path) -> None:
 def test_position_leads_to_what_was_written_after_it(tmp_path: Path) -> None:
     log = DispatchLog(tmp_path, wall_ms=Wall())
     log.append(Record(1, Ended("before")))
+    log.flush()
     place = log.position
     log.append(Record(2, Ended("after")))
     log.close()
