@@ -21,6 +21,7 @@ from paper_terminal.terminal import Terminal
 
 _MIN_LEASE_MS: Final = 60_000
 _LEASE_REAL_MS: Final = 2000
+_NO_CLOCK: Final = -1
 
 
 class Assembly(NamedTuple):
@@ -74,15 +75,25 @@ def open_terminal(folder: Path, settings: Settings) -> Assembly:
         SettingsError: the feed's settings cannot be used.
     """
     store = SqliteStore(folder / STATE_FILE)
+    try:
+        return _assembled(folder, settings, store)
+    except BaseException:
+        store.close()
+        raise
+
+
+def _assembled(folder: Path, settings: Settings, store: SqliteStore) -> Assembly:
     facts = store.facts()
     feed_id = _feed_id(settings.feed)
     same_feed = facts.get("feed") == feed_id
-    feed = make_feed(settings, resume_ms=facts.get("clock_ms") if same_feed else None)
+    clock_ms = facts.get("clock_ms", _NO_CLOCK) if same_feed else _NO_CLOCK
+    feed = make_feed(settings, resume_ms=None if clock_ms == _NO_CLOCK else clock_ms)
     rename = {each.name: f"{settings.prefix}{each.name}{settings.suffix}" for each in settings.symbols}
     market = Market(feed, settings.feed, rename=rename.__getitem__, held=settings.hold)
     began_ms = facts.get("feed_start_ms", market.now_ms) if same_feed and market.own_clock else market.now_ms
-    if not same_feed or "feed_start_ms" not in facts:
-        store.commit((), {"feed": feed_id, "feed_start_ms": began_ms})
+    if not same_feed:  # what another feed's clock said means nothing here
+        fresh = {"feed": feed_id, "feed_start_ms": began_ms, "clock_ms": _NO_CLOCK, "settled_ms": market.now_ms}
+        store.commit((), fresh)
     settled_ms = facts.get("settled_ms", market.now_ms) if same_feed else market.now_ms
     engine = Engine(
         settings, store=store, facts=facts, now_ms=min(settled_ms, market.now_ms), is_open=market_hours(settings)

@@ -59,6 +59,7 @@ class _Client:
         self.greeted = False
         self.busy = False
         """A delayed or endless call is under way: nothing more is read from this client until it is over."""
+        self.waits_to_send = False
         self.closed = False
 
 
@@ -262,12 +263,17 @@ class Server:
                 if not client.to_send[0]:
                     client.to_send.pop(0)
         except BlockingIOError:
-            self._selector.modify(client.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, client)
-            return
+            self._watch_writing(client, on=True)
         except OSError:
             self._drop(client)
-            return
-        self._selector.modify(client.socket, selectors.EVENT_READ, client)
+        else:
+            self._watch_writing(client, on=False)
+
+    def _watch_writing(self, client: _Client, *, on: bool) -> None:
+        if client.waits_to_send != on:
+            client.waits_to_send = on
+            mask = selectors.EVENT_READ | selectors.EVENT_WRITE if on else selectors.EVENT_READ
+            self._selector.modify(client.socket, mask, client)
 
     # Faults --------------------------------------------------------------------------------------------------
 

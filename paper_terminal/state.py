@@ -75,14 +75,21 @@ class SqliteStore:
         """
         try:
             self._database = sqlite3.connect(path, isolation_level=None)
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=FULL")
-            self._database.execute("PRAGMA busy_timeout=5000")
-            self._prepare()
         except sqlite3.Error as error:
             raise StateError(f"{path}: {error}") from error
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._database.close()
+            raise StateError(f"{path}: {error}") from error
+        except StateError:
+            self._database.close()
+            raise
 
     def _prepare(self) -> None:
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=FULL")
+        self._database.execute("PRAGMA busy_timeout=5000")
         (found,) = self._database.execute("PRAGMA user_version").fetchone()
         if found > SCHEMA_VERSION:
             raise StateError(f"the state has version {found}, this program knows {SCHEMA_VERSION}: update it")
