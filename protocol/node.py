@@ -1,6 +1,7 @@
 """A node's common life: it presents itself to the supervisor, answers pings from its own loop, and stops when told.
 
-Until it is pinged a node says hello every second, so that a supervisor that died and came back finds it.
+A node says hello whenever it has connected, and every second until it is pinged, so that a supervisor that died and
+came back finds it at once.
 """
 
 from __future__ import annotations
@@ -78,10 +79,11 @@ class NodeLife:
                 routing_id=routing_id,
                 monitored=True,
             )
-            self._watch = RefusalWatch(loop, self._socket, pings_address, peer="supervisor")
+            self._watch = RefusalWatch(
+                loop, self._socket, pings_address, peer="supervisor", on_connected=self._say_hello
+            )
             loop.watch(self._socket, self._on_readable)
             loop.every(HELLO_INTERVAL_S, self._hello_if_unpinged)
-            loop.after(0, self._hello_if_unpinged)
 
     def busy_for(self, seconds: float) -> None:
         """Announce work that may delay pongs for up to `seconds`."""
@@ -123,7 +125,11 @@ class NodeLife:
 
     def _hello_if_unpinged(self) -> None:
         quiet_ns = self._loop.clock.monotonic_ns() - self._pinged_ns
-        if self.state != "stopping" and (not self._pinged_ns or quiet_ns > UNPINGED_S * 1e9):
+        if not self._pinged_ns or quiet_ns > UNPINGED_S * 1e9:
+            self._say_hello()
+
+    def _say_hello(self) -> None:
+        if self.state != "stopping":
             pid = os.getpid()
             create_time = psutil.Process(pid).create_time()
             self._send(Hello(self.name, self.instance, pid, create_time, self._version, self.state))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Callable
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
@@ -24,13 +25,25 @@ class RefusalWatch:
 
     Attributes:
         refused: Whether the last handshake ended in a refusal.
+
+    Args:
+        on_connected: Called whenever a handshake succeeded.
     """
 
-    def __init__(self, loop: Loop, socket: Socket, address: str, *, peer: str) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        socket: Socket,
+        address: str,
+        *,
+        peer: str,
+        on_connected: Callable[[], None] | None = None,
+    ) -> None:
         self._loop = loop
         self._socket = socket
         self._address = address
         self._peer = peer
+        self._on_connected = on_connected
         self._timer: Timer | None = None
         self.refused = False
         self._monitor = socket.get_monitor_socket(MONITORED)
@@ -45,9 +58,11 @@ class RefusalWatch:
         self._monitor.close()
 
     def _on_monitor(self) -> None:
-        refused = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"] == zmq.EVENT_HANDSHAKE_FAILED_AUTH
-        if not refused:
+        event = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
+        if event != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self.refused = False
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED and self._on_connected is not None:
+                self._on_connected()
             return
         if not self.refused:
             log.error("our key was refused", extra={"peer": self._peer, "address": self._address})

@@ -74,6 +74,11 @@ class Service:
         """
         self._handlers[request] = handler
 
+    @property
+    def address(self) -> str:
+        """Where the socket is bound: with the port that was free, if it was bound to port 0."""
+        return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
     def close(self) -> None:
         """Stop answering and close the socket."""
         self._loop.unwatch(self._socket)
