@@ -176,7 +176,7 @@ class AccountWatch:
         waited_s = (read.started_ns - settling.answered_ns) / 1e9
         if effect.finding is Finding.DONE and effect.settled:
             after = done(intent, effect, judgement.text)
-            self._finish(after, read, batch)
+            self._finish(after, read, batch, since_ns=settling.answered_ns)
             return True
         if effect.finding is Finding.UNFILLED:
             text = f"the broker did not fill it: {effect.text}"
@@ -190,7 +190,7 @@ class AccountWatch:
                 self._settling[intent.number] = msgspec.structs.replace(settling, recorded=True)
             return False
         if judgement.verdict is Verdict.DONE:
-            self._finish(self._as_told(intent, effect, judgement), read, batch)
+            self._finish(self._as_told(intent, effect, judgement), read, batch, since_ns=read.finished_ns)
         else:
             self.note_unknown(intent.number)
             self._ledger.change(batch, unknown(intent, judgement.text))
@@ -203,10 +203,11 @@ class AccountWatch:
             return done(intent, effect, text)
         return done_as_told(intent, judgement.result, text)
 
-    def _finish(self, intent: Intent, read: BrokerRead, batch: Batch) -> None:
+    def _finish(self, intent: Intent, read: BrokerRead, batch: Batch, *, since_ns: int) -> None:
+        """Enter an order as done; unless the read began at `since_ns` or later, its positions may not show it yet."""
         entered = self._ledger.change(batch, intent)
-        if not (entered.opens and any(p.identifier == entered.position for p in read.positions)):
-            self.note_unseen(entered)
+        if read.started_ns < since_ns:
+            self._unseen[entered.number] = (entered, since_ns)
 
     # --- Orders of unknown outcome ------------------------------------------------------------------------------
 
@@ -234,9 +235,9 @@ class AccountWatch:
             "an order of unknown outcome was decided",
             extra={"order_id": after.client_order_id, "state": after.state.value, "reason": after.text},
         )
-        self._unknown_since_ns.pop(after.number, None)
+        since_ns = self._unknown_since_ns.pop(after.number, read.finished_ns)
         if after.state is State.DONE:
-            self._finish(after, read, batch)
+            self._finish(after, read, batch, since_ns=since_ns)
         else:
             self._ledger.change(batch, after)
         if decision.alert:

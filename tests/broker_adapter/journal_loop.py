@@ -29,3 +29,11 @@ class PostBox:
                 return ran
             ran = True
             callback()
+
+    def run_next(self, timeout_s: float = 10.0) -> None:
+        """Wait until something is posted, and run it.
+
+        Raises:
+            queue.Empty: Nothing was posted in time.
+        """
+        self._posted.get(timeout=timeout_s)()
