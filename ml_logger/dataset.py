@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Select, and_, select
+from sqlalchemy import Boolean, ColumnElement, Connection, Double, Integer, Select, and_, func, select
+from sqlalchemy.types import TypeEngine
 
 from ml_logger import schema
 from ml_logger.errors import DatasetError
@@ -113,15 +115,13 @@ def frame(
     joined = _with_fills(joined, deals)
     joined["outcome"] = joined["outcome"].fillna(NO_POSITION)
     joined["exit_reason"] = joined["exit_reason"].fillna("")
-    for name in ("order_state", "order_code"):
-        joined[name] = joined[name].fillna("")
     # 0 is what the wire says for "no model", "no stop" and "no price".
     joined["model_score"] = joined["model_score"].where(joined["model_version"] != "")
     for name in ("sl", "tp"):
         joined[name] = joined[name].where(joined[name] != 0)
     for name, source in (("time", "time_ms"), ("bar_open_time", "bar_open_time_ms")):
         joined[name] = _moments(joined[source])
-    joined["position"] = joined["position"].astype("Int64")
+    joined["position"] = joined["position"].astype("Int64").mask(joined["position"] == 0)
     return joined[list(COLUMNS)].merge(_wide(features), on=_KEY, how="left")
 
 
@@ -168,16 +168,15 @@ def _signals_query(wanted: ColumnElement[bool]) -> Select[tuple[object, ...]]:
     return (
         select(
             *signals.c,
-            intents.c.state.label("order_state"),
-            intents.c.code.label("order_code"),
-            intents.c.side,
+            func.coalesce(intents.c.state, "").label("order_state"),
+            func.coalesce(intents.c.code, "").label("order_code"),
             intents.c.volume,
             intents.c.price.label("order_price"),
             intents.c.sl,
             intents.c.tp,
             intents.c.filled_volume,
             intents.c.fill_price,
-            intents.c.position.label("intent_position"),
+            func.coalesce(intents.c.position, 0).label("intent_position"),
         )
         .select_from(signals.outerjoin(intents, same))
         .where(wanted)
@@ -201,8 +200,17 @@ def _deals_query() -> Select[tuple[object, ...]]:
 
 
 def _table(connection: Connection, query: Select[tuple[object, ...]]) -> pd.DataFrame:
-    result = connection.execute(query)
-    return pd.DataFrame.from_records(result.all(), columns=list(result.keys()))
+    """Return the rows with the types that their columns are declared with, also where there are none."""
+    types = {column.name: _type(column.type) for column in query.selected_columns}
+    return pd.DataFrame.from_records(connection.execute(query).all(), columns=list(types)).astype(types)
+
+
+def _type(declared: TypeEngine[Any]) -> str:
+    if isinstance(declared, Double):
+        return "float64"
+    if isinstance(declared, Boolean):
+        return "bool"
+    return "int64" if isinstance(declared, Integer) else "str"
 
 
 def _moments(milliseconds: pd.Series) -> pd.Series:
@@ -217,9 +225,9 @@ def _positions(signals: pd.DataFrame, deals: pd.DataFrame) -> pd.Series:
     opening = deals[(deals["entry"] == _ENTRY_IN) & (deals["client_order_id"] != "")]
     by_order = opening.groupby(["server", "login", "client_order_id"])["position_id"].first()
     keys = pd.MultiIndex.from_frame(signals[["server", "login", "client_order_id"]])
-    from_deals = pd.Series(by_order.reindex(keys).to_numpy(), index=signals.index)
-    named = pd.to_numeric(signals["intent_position"]).replace(0, np.nan)
-    return named.fillna(pd.to_numeric(from_deals)).fillna(0).astype("int64")
+    # Never through a float: a ticket may have more digits than one holds.
+    from_deals = by_order.reindex(keys, fill_value=0).to_numpy()
+    return signals["intent_position"].where(signals["intent_position"] != 0, from_deals)
 
 
 def _outcomes(deals: pd.DataFrame) -> pd.DataFrame:
@@ -263,10 +271,9 @@ def _with_fills(joined: pd.DataFrame, deals: pd.DataFrame) -> pd.DataFrame:
         ("filled_volume", dealt["volume"]),
         ("fill_price", dealt["turnover"] / dealt["volume"]),
     ):
-        told = pd.to_numeric(joined[name])
-        joined[name] = told.where(told != 0).fillna(from_deals)
+        joined[name] = joined[name].where(joined[name] != 0).fillna(from_deals)
     # A market order names no price: then it is the bid at the decision, so that a buy's slippage holds the spread.
-    asked = pd.to_numeric(joined["order_price"])
+    asked = joined["order_price"]
     reference = asked.where(asked != 0).fillna(joined["price"])
     joined["slippage"] = (joined["fill_price"] - reference) * joined["direction"]
     return joined
