@@ -127,6 +127,12 @@ def find_file(home: Home, named: Path | None = None, *, environ: Mapping[str, st
     return next((path for path in (home.path / FILE_NAME, checkout) if path.is_file()), None)
 
 
+def paper_folder(loaded: Loaded) -> Path:
+    """Return the folder of the paper terminal, absolute."""
+    named = loaded.settings.terminal.path
+    return Path(named).expanduser().absolute() if named else loaded.home.terminal
+
+
 def effective(settings: Settings) -> dict[str, object]:
     """Return every value by its dotted key, secrets masked, in the schema's order."""
     values = dict(_leaves(_plain(settings)))

@@ -7,6 +7,7 @@ parent never kills its children; there is no signal that asks a process to end; 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import site
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from threading import Event
 from typing import IO, Any
 
 import msgspec
@@ -22,7 +24,9 @@ import psutil
 
 from mt5bus.config import PASSWORD_VARIABLE
 from mt5bus.errors import ProcessError
-from mt5bus.windows import KillOnCloseJob, load_kernel32, set_error_mode
+from mt5bus.windows import KillOnCloseJob, in_a_job, load_kernel32, set_error_mode
+
+log = logging.getLogger(__name__)
 
 SECRET_VARIABLES = (PASSWORD_VARIABLE,)
 PACKAGES_FOLDER = Path(__file__).resolve().parent.parent
@@ -30,6 +34,7 @@ PACKAGES_FOLDER = Path(__file__).resolve().parent.parent
 # A creation time read twice differs by rounding only.
 _SAME_START_S = 0.05
 _PR_SET_PDEATHSIG = 1
+_POLL_S = 0.02
 
 Starter = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -79,6 +84,17 @@ def _executable(process: psutil.Process) -> str:
         return process.exe()
     except psutil.AccessDenied:
         return ""
+
+
+def prepare_to_start_others() -> None:
+    """Prepare this process to start and outlive others; on Windows also log what may end them all.
+
+    A crash must not open a dialog that keeps a process alive, which children inherit. Inside somebody's job
+    (a scheduler, an SSH server, CI) nodes may end with that job and then cannot be adopted.
+    """
+    set_error_mode()
+    if sys.platform == "win32" and in_a_job(load_kernel32()):
+        log.warning("this process runs inside a job of another program: if that kills on close, no node survives it")
 
 
 def python_command() -> tuple[str, dict[str, str]]:
@@ -142,7 +158,6 @@ def start_node(
     """
     flags: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        set_error_mode()
         flags = {
             "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP
             | subprocess.CREATE_NO_WINDOW
@@ -314,18 +329,13 @@ def kill(process: psutil.Process) -> None:
 
 
 def _gone(identity: ProcessIdentity, deadline_s: float) -> bool:
-    process = identity.find()
-    if process is None:
-        return True
-    until = time.monotonic() + deadline_s
+    # psutil's own wait would take a child's exit code away from its `Popen`.
+    until, pause = time.monotonic() + deadline_s, Event()
     while identity.runs():
-        left = until - time.monotonic()
-        if left <= 0:
+        left_s = until - time.monotonic()
+        if left_s <= 0:
             return False
-        try:
-            process.wait(timeout=min(left, 0.1))
-        except psutil.TimeoutExpired:
-            continue
+        pause.wait(min(left_s, _POLL_S))
     return True
 
 
@@ -334,14 +344,14 @@ def explain_exit(code: int) -> str:
 
     Never who killed it: codes do not tell (a killer records that itself).
     """
+    known = _WINDOWS_CODES.get(code & 0xFFFFFFFF)
+    if known:
+        return known
     if code < 0:
         try:
             return f"ended by {signal.Signals(-code).name}"
         except ValueError:
             return f"ended by signal {-code}"
-    known = _WINDOWS_CODES.get(code & 0xFFFFFFFF)
-    if known:
-        return known
     if 100 <= code <= 109 and sys.platform == "win32":
         return f"broken virtual environment (launcher exit {code}): delete .venv and run run.ps1 again"
     return f"exit code {code}"

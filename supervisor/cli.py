@@ -163,7 +163,7 @@ def restart(home: Path | None, config: Path | None, node: str) -> None:  # noqa:
 @password_option
 def supervisor(home: Path | None, config: Path | None, *, password_on_stdin: bool) -> None:
     """Run the supervisor in the foreground, its log in the home's logs/."""
-    from mt5bus.windows import set_error_mode
+    from mt5bus.processes import prepare_to_start_others
     from protocol.loop import Loop
     from supervisor import instance
     from supervisor.node import SupervisorNode
@@ -173,7 +173,7 @@ def supervisor(home: Path | None, config: Path | None, *, password_on_stdin: boo
         loaded.home.create()
         held = instance.lock(loaded.home)
         start_logs("supervisor", loaded)
-        set_error_mode()
+        prepare_to_start_others()
         loop = Loop()
         node = SupervisorNode(
             loaded,

@@ -167,6 +167,7 @@ class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _SIDES = {0: "buy", 1: "sell"}
+_DEAL_SIDES = {**_SIDES, 2: "balance", 3: "credit"}
 _ENTRIES = {0: "in", 1: "out", 2: "inout", 3: "out_by"}
 
 
@@ -266,7 +267,7 @@ def deal_status(deal: Deal) -> DealStatus:
         ticket=deal.ticket,
         position_id=deal.position_id,
         symbol=deal.symbol,
-        side=_SIDES.get(deal.type, "other"),
+        side=_DEAL_SIDES.get(deal.type, "other"),
         entry=_ENTRIES.get(deal.entry, str(deal.entry)),
         volume=deal.volume,
         price=deal.price,

@@ -16,19 +16,13 @@ from pathlib import Path
 
 import psutil
 
-from mt5bus.config import Loaded
+from mt5bus.config import Loaded, paper_folder
 from mt5bus.errors import ProcessError
 from mt5bus.processes import ProcessIdentity, module_command
 from supervisor.children import Child, ChildSpec, find_running
 from supervisor.specs import TERMINAL
 
 log = logging.getLogger(__name__)
-
-
-def paper_folder(loaded: Loaded) -> Path:
-    """Return the folder of the paper terminal, absolute."""
-    named = loaded.settings.terminal.path
-    return Path(named).expanduser().absolute() if named else loaded.home.terminal
 
 
 def terminal_spec(loaded: Loaded) -> ChildSpec | None:

@@ -24,6 +24,8 @@ CONFIGURATION = {
     "mt5bus.config",
     "mt5bus.connect",
     "mt5bus.errors",
+    "mt5bus.files",
+    "mt5bus.handover",
     "mt5bus.home",
     "mt5bus.logs",
     "mt5bus.options",

@@ -57,7 +57,7 @@ def start(loaded: Loaded, *words: str) -> subprocess.Popen[str]:
 def wait_until_up(process: subprocess.Popen[str]) -> None:
     stderr = process.stderr
     assert stderr is not None
-    running = set()
+    running: set[str] = set()
     while len(running) < 3:
         line = stderr.readline()
         assert line, "it ended before everything ran"
