@@ -20,6 +20,7 @@ from paper_terminal.ledger_records import Order, Position
 from paper_terminal.margin import Converter, NoRate, Quote
 from paper_terminal.matching import activated, closing_price, fill_price, order_hit, stop_hit
 from paper_terminal.records import Records
+from paper_terminal.rollover import DAY_S, nights, swap_per_night
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.settings import AccountSettings, Settings
 from paper_terminal.specifications import Specification
@@ -58,6 +59,7 @@ class Engine:
         self.now_ms = now_ms
         self.is_open = is_open
         self._rule = ServerTimeRule(settings.server_time)
+        self._midnight_ms = self._next_midnight_ms(now_ms)
         self._store = store
         self._changes: list[Change] = []
         self._tickets = Tickets(order=facts.get("next_order", FIRST_ORDER), deal=facts.get("next_deal", FIRST_DEAL))
@@ -108,15 +110,41 @@ class Engine:
         """
         if any(account.positions or account.orders for account in self.accounts.values()):
             for name, bid, ask, time_ms in _in_time_order(blocks):
-                self.now_ms = max(self.now_ms, time_ms)
+                self._pass_time(time_ms)
                 self.quotes[name] = Quote(bid, ask, time_ms)
                 self._on_quote(name)
         else:
             for name, ticks in blocks:
                 self.seed_quote(name, ticks)
-        self.now_ms = max(self.now_ms, now_ms)
+        self._pass_time(now_ms)
         self._expire_orders()
         self.commit()
+
+    def _pass_time(self, now_ms: int) -> None:
+        """Let the clock reach a moment, and charge swaps at each of the server's midnights on the way."""
+        while now_ms >= self._midnight_ms:
+            self.now_ms = max(self.now_ms, self._midnight_ms)
+            for account in self.accounts.values():
+                self._charge_swaps(account)
+            self._midnight_ms = self._next_midnight_ms(self._midnight_ms)
+        self.now_ms = max(self.now_ms, now_ms)
+
+    def _next_midnight_ms(self, after_ms: int) -> int:
+        server_s = self._rule.to_server_ms(after_ms) // 1000
+        return self._rule.to_utc_ms((server_s // DAY_S + 1) * DAY_S * 1000)
+
+    def _charge_swaps(self, account: Account) -> None:
+        midnight_s = self.moment().seconds
+        for position in account.positions.values():
+            symbol = self.symbols[position.symbol]
+            charged = nights(symbol, midnight_s)
+            try:
+                swap = swap_per_night(symbol, position, self.converter, account.settings.currency)
+            except NoRate:  # without quotes that convert it there is nothing to charge by
+                continue
+            if charged and swap:
+                position.swap = account.money(position.swap + charged * swap)
+                account.put_position(position)
 
     def seed_quote(self, name: str, ticks: Records) -> None:
         """Take the newest of some past ticks as the quote; it triggers nothing."""

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 from paper_terminal.constants import ACCOUNT_MARGIN_MODE_RETAIL_HEDGING, ACCOUNT_TRADE_MODE_DEMO
+from paper_terminal.margin import CALC_MODES
+from paper_terminal.rollover import SWAP_MODES
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.specifications import DEFAULT_SPECIFICATIONS, Specification
 from paper_terminal.wire import replace_with_retry
@@ -141,6 +143,8 @@ def _symbol_problems(settings: Settings) -> Iterator[str]:
             yield f"symbols, {symbol.name}: volumes and contract size must be positive, min below max"
         if not 0 <= symbol.digits <= 8:
             yield f"symbols, {symbol.name}: digits must be 0 to 8"
+        if symbol.calc_mode not in CALC_MODES or symbol.swap_mode not in SWAP_MODES:
+            yield f"symbols, {symbol.name}: calc_mode {symbol.calc_mode} or swap_mode {symbol.swap_mode} is not offered"
     unknown = {*(settings.market_watch or ()), *(each.symbol for each in settings.feed.files)} - set(names)
     for name in sorted(unknown):
         yield f"{name}: no symbol of this name is specified"

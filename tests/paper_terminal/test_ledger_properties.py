@@ -31,7 +31,7 @@ class Trading(RuleBasedStateMachine):
     def price(self, points: int) -> float:
         return round(1.1 + points * 1e-5, 5)
 
-    @rule(move=offsets, spread=st.integers(1, 30), wait=st.integers(1, 90_000))
+    @rule(move=offsets, spread=st.integers(1, 30), wait=st.integers(1, 90_000) | st.integers(1, 200_000_000))
     def quote(self, move: int, spread: int, wait: int) -> None:
         self.points += move
         self.broker.quote("EURUSD", self.price(self.points), self.price(self.points + spread), after_ms=wait)

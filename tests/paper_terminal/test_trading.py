@@ -306,3 +306,30 @@ def test_check_shows_the_account_after_the_trade_and_changes_nothing(broker: Bro
     broker.buy(0.1)
     worth = broker.engine.valuer.value(broker.account)
     assert (worth.equity, worth.margin) == (checked.equity, checked.margin)
+
+
+DAY_MS = 86_400_000
+
+
+def test_a_night_charges_swap_and_the_close_books_it() -> None:
+    broker = Broker(server_time="utc")  # it begins on a Wednesday, the triple day
+    position = broker.buy(0.2)
+    next_midnight = (broker.now_ms // DAY_MS + 1) * DAY_MS
+    broker.quote("EURUSD", 1.1, 1.1001, after_ms=next_midnight - broker.now_ms - 1)
+    assert position.swap == 0.0
+    broker.quote("EURUSD", 1.1, 1.1001, after_ms=1)
+    night = EURUSD.swap_long * 1e-5 * 100_000 * 0.2
+    assert position.swap == pytest.approx(3 * night)
+    equity = broker.engine.valuer.value(broker.account).equity
+    assert equity == pytest.approx(broker.account.balance + position.profit + position.swap)
+    half = broker.account.deals.get(broker.close(position, 0.1).deal)
+    assert half is not None
+    assert half.swap == pytest.approx(1.5 * night)
+    assert position.swap == pytest.approx(1.5 * night)
+
+
+def test_a_week_charges_seven_nights() -> None:
+    broker = Broker(server_time="utc")
+    position = broker.sell(1.0)
+    broker.quote("EURUSD", 1.1, 1.1001, after_ms=7 * DAY_MS)
+    assert position.swap == pytest.approx(7 * EURUSD.swap_short)
