@@ -87,3 +87,7 @@ class Session:
         except Failed as failed:
             self.last_error = failed.error
             return failure
+
+
+SESSION: Final = Session()
+"""The one of this process."""
