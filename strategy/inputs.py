@@ -11,7 +11,7 @@ import msgspec
 from market.bars import Bar
 from protocol import codec
 from protocol.errors import DataInvalid
-from protocol.messages import Account, Event, IntentEvent, Position, Quote, Request, Snapshot
+from protocol.messages import Account, Event, IntentEvent, Quote, Request, Snapshot
 
 LOG_VERSION = 1
 
@@ -101,11 +101,20 @@ class TicksArrived(msgspec.Struct, frozen=True, array_like=True, tag="ticks"):
     skipped: int = 0
 
 
+class PositionMark(msgspec.Struct, frozen=True, array_like=True):
+    """What one open position is worth: current price, floating profit and swap, account currency."""
+
+    identifier: int
+    price_current: float
+    profit: float
+    swap: float
+
+
 class Observed(msgspec.Struct, frozen=True, array_like=True, tag="observed"):
-    """The newest account, own positions' prices and quotes, told only when a callback follows and they changed."""
+    """The newest account, own positions' worth and quotes, told only when a callback follows and they changed."""
 
     account: Account | None
-    positions: tuple[Position, ...]
+    positions: tuple[PositionMark, ...]
     quotes: tuple[Quote, ...]
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from protocol.messages import Quote, StateUpdate, TickBatch
+from protocol.messages import Position, Quote, StateUpdate, TickBatch
 from protocol.ticks import first_tick
-from strategy.inputs import Observed
+from strategy.inputs import Observed, PositionMark
 from strategy.world import World
 
 
@@ -41,10 +41,15 @@ class Observer:
         state, self._state = self._state, None
         fresh, self._fresh = self._fresh, set()
         account = state.account if state is not None and state.account != world.account else None
-        positions = tuple(p for p in state.positions if p.identifier in world.positions) if state is not None else ()
+        marks = [_mark(each) for each in state.positions] if state is not None else []
+        positions = tuple(mark for mark in marks if mark.identifier in world.positions)
         quotes = tuple(self._quotes[symbol] for symbol in sorted(fresh))
         return Observed(account, positions, quotes) if account or positions or quotes else None
 
     def _take(self, quote: Quote) -> None:
         self._quotes[quote.symbol] = quote
         self._fresh.add(quote.symbol)
+
+
+def _mark(position: Position) -> PositionMark:
+    return PositionMark(position.identifier, position.price_current, position.profit, position.swap)

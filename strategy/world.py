@@ -30,6 +30,7 @@ from protocol.messages import (
     Snapshot,
     SubmitOrder,
 )
+from strategy.inputs import PositionMark
 from strategy.order_ids import AccountKey
 
 REQUESTED = "requested"
@@ -134,7 +135,7 @@ class World:
             case _:
                 return False
 
-    def observe(self, account: Account | None, positions: Iterable[Position], quotes: Iterable[Quote]) -> None:
+    def observe(self, account: Account | None, positions: Iterable[PositionMark], quotes: Iterable[Quote]) -> None:
         """Take over what things are worth now."""
         self.account = account or self.account
         for seen in positions:
