@@ -140,7 +140,8 @@ class Backfill:
         # Coverage ahead of the clock comes from a file feed that was played from its beginning again.
         from_ms = through_ms - overlap_ms if through_ms is not None and through_ms <= now_ms else first_ms
         self._filled.discard(subject.name)
-        self._queue[subject.name] = Stretch(subject, from_ms, now_ms)
+        waiting = self._queue.get(subject.name, Stretch(subject, from_ms, now_ms))
+        self._queue[subject.name] = Stretch(subject, min(from_ms, waiting.from_ms), max(now_ms, waiting.to_ms))
         self._schedule(0)
 
     def _schedule(self, delay_s: float) -> None:

@@ -109,6 +109,7 @@ class Recorder:
         self._account: Account | None = None
         self._epoch = 0
         self._bar_gaps = 0
+        self._heard: set[str] = set()  # subjects of which a bar came since the last hole
         self._beacon_ns = 0
         self._attempt = 0
         self._retry_s = STORE_RETRY_FIRST_S
@@ -194,7 +195,12 @@ class Recorder:
         self._look_for_missed_bars(update.epoch, update.bar.open_time_ms)
         self._batch.add_bar(self._adapter, symbol, update)
         subject = bars_subject(self._adapter, symbol, update.timeframe)
-        if self._backfill.filled(subject):
+        if subject.name not in self._heard:
+            # The bar before may have been forming when the adapter, or we, began to listen: it was not published, and
+            # the history that was asked for then did not have it yet.
+            self._heard.add(subject.name)
+            self._backfill.want_bars((symbol,), (update.timeframe,), update.bar.open_time_ms)
+        elif self._backfill.filled(subject):
             self._batch.coverage[subject.name] = update.bar.open_time_ms
             self._backfill.moved(subject, update.bar.open_time_ms)
         self._worked(1)
@@ -378,4 +384,5 @@ class Recorder:
         gaps = sum(report.gaps for report in self._subscription.reports() if report.stream == "bars")
         if epoch != self._epoch or gaps != self._bar_gaps:
             self._epoch, self._bar_gaps = epoch, gaps
+            self._heard.clear()
             self._backfill.want_bars(self._symbols, self._timeframes, market_ms)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from market.bars import Bar
@@ -232,8 +234,9 @@ def bar_update(
     return BarUpdate(epoch, number, 0, timeframe, revision, bar(open_time_ms, close=close))
 
 
-def rates(*open_times_ms: int, close: float = 1.1) -> bytes:
-    rows = [(time_ms // 1000, 1.1, 1.2, 1.0, close, 12, 3, 0) for time_ms in open_times_ms]
+def rates(closes: Mapping[int, float]) -> bytes:
+    """Return bars as records, by open time in milliseconds."""
+    rows = [(time_ms // 1000, 1.1, 1.2, 1.0, close, 12, 3, 0) for time_ms, close in closes.items()]
     return np.array(rows, dtype=RATE_DTYPE).tobytes()
 
 

@@ -88,6 +88,7 @@ class FakeAdapter:
         self.deals: list[Deal] = []
         self.orders: list[Order] = []
         self.bar_times: list[int] = []
+        self.closes: dict[int, float] = {}  # of bars in the history, where it is not 1.1
         self.page = 100
         self.refusals: dict[type[Request], BusError] = {}
         self.asked: Counter[type[Request]] = Counter()
@@ -148,6 +149,7 @@ class FakeAdapter:
         self.market_ms = max(self.market_ms, open_time_ms + 60_000)
         if open_time_ms not in self.bar_times:
             self.bar_times.append(open_time_ms)
+        self.closes[open_time_ms] = close
         update = facts.bar_update(self._bar_number, open_time_ms, epoch=self.epoch, revision=revision, close=close)
         if not lost:
             self.send(update, "EURUSD")
@@ -208,7 +210,8 @@ class FakeAdapter:
         found = [time for time in sorted(self.bar_times) if request.from_ms <= time <= request.to_ms]
         more = len(found) > self.page
         next_ms = found[self.page] if more else 0
-        return Rates(request.id, "EURUSD", "M1", facts.rates(*found[: self.page]), more, next_ms)
+        records = facts.rates({time_ms: self.closes.get(time_ms, 1.1) for time_ms in found[: self.page]})
+        return Rates(request.id, "EURUSD", "M1", records, more, next_ms)
 
     def _some_deals(self, request: GetDeals) -> Deals:
         self.ranges.append(("deals", request.from_ms, request.to_ms))

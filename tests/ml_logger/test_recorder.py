@@ -225,6 +225,15 @@ def test_bars_lost_by_the_stream_are_fetched(adapter: FakeAdapter, start: Start,
     adapter.until(lambda: node.report().bars == (2 if tail else 3))
 
 
+def test_bar_that_was_forming_at_the_adapters_start_is_fetched(adapter: FakeAdapter, start: Start) -> None:
+    node = start()
+    adapter.until(filled(node))
+    # Its first ticks were not seen, so it was not published; when it was asked for it had not ended.
+    adapter.bar_times.append(FIRST_BAR_MS)
+    adapter.publish_bar(FIRST_BAR_MS + MINUTE_MS)
+    adapter.until(lambda: node.report().bars == 2)
+
+
 def test_bars_of_the_adapters_absence_are_fetched(adapter: FakeAdapter, start: Start) -> None:
     node = start()
     adapter.until(filled(node))
