@@ -146,6 +146,7 @@ class Server:
         elif not key.data.closed:
             if mask & selectors.EVENT_WRITE:
                 self._flush(key.data)
+                self._take_requests(key.data)
             if mask & selectors.EVENT_READ and not key.data.closed:
                 self._read(key.data)
 
@@ -189,27 +190,32 @@ class Server:
             self._drop(client)
             return
         client.received += data
-        if not client.busy:
-            self._take_request(client)
+        self._take_requests(client)
 
-    def _take_request(self, client: _Client) -> None:
-        """Answer the request that has arrived whole; a frame that is none ends the connection."""
+    def _take_requests(self, client: _Client) -> None:
+        """Answer what has arrived whole, as long as the client takes its answers."""
+        while not (client.busy or client.closed or client.to_send) and self._take_request(client):
+            pass
+
+    def _take_request(self, client: _Client) -> bool:
+        """Answer a request that has arrived whole; a frame that is none ends the connection."""
         if len(client.received) < HEADER.size:
-            return
+            return False
         body_bytes, tail_bytes = HEADER.unpack_from(client.received)
         if body_bytes > MAX_REQUEST_BYTES or tail_bytes:
             self._drop(client)
-            return
+            return False
         end = HEADER.size + body_bytes
         if len(client.received) < end:
-            return
+            return False
         try:
             request = request_decoder.decode(client.received[HEADER.size : end])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             self._drop(client)
-            return
+            return False
         del client.received[:end]
         self._on_request(client, request)
+        return True
 
     def _on_request(self, client: _Client, request: Request) -> None:
         if not client.greeted:
@@ -307,8 +313,7 @@ class Server:
             client.busy = False
             if not client.closed:
                 self._send(client, self._answer(request) if answer is None else answer)
-            if not client.closed:
-                self._take_request(client)
+            self._take_requests(client)
 
         self._after(fault.ms / 1000, finish)
 

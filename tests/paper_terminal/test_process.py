@@ -14,13 +14,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import paper_terminal.client as client_module
 from paper_terminal.arguments import trade_request
 from paper_terminal.channel import Channel, ChannelBroken, NoTerminal
+from paper_terminal.cli import main
 from paper_terminal.faults import FaultError, clear_faults, list_faults, set_fault
 from paper_terminal.settings import AccountSettings
-from paper_terminal.wire import HEADER, read_address
+from paper_terminal.wire import HEADER, Reply, Request, frame, read_address
 from tests.paper_terminal.running import QUICK, ROOT, RunningTerminal, call, environment, kill_started
 from tests.waiting import eventually
 
@@ -220,6 +222,38 @@ def test_strangers_and_garbage_are_dropped(terminal: RunningTerminal, channel: C
     code, _ = channel.call("symbol_info_tick", [["not a name"]])
     assert code == -2
     assert call(channel, "positions_total") == 0
+
+
+def test_pipelined_requests_are_answered_in_turn(terminal: RunningTerminal) -> None:
+    address = read_address(terminal.folder)
+    assert address is not None
+    requests = [Request("hello", [address.token, 3, "Python"]), *[Request("symbols_total", [])] * 3]
+    with socket.create_connection(("127.0.0.1", address.port)) as connection:
+        connection.settimeout(5)
+        connection.sendall(b"".join(map(frame, requests)))
+        expected = frame(Reply(1, None)) + frame(Reply(1, 4)) * 3
+        received = b""
+        while len(received) < len(expected):
+            received += connection.recv(1000)
+        assert received == expected
+
+
+def test_the_command_line_gives_and_takes_faults(terminal: RunningTerminal) -> None:
+    folder = str(terminal.folder)
+    runner = CliRunner()
+    assert (
+        runner.invoke(main, ["fault", folder, "slow", "--function", "version", "--count", "0", "--ms", "5"]).exit_code
+        == 0
+    )
+    (fault,) = list_faults(terminal.folder)
+    assert (fault.name, fault.functions, fault.count, fault.ms) == ("slow", ("version",), None, 5)
+    assert '"name":"slow"' in runner.invoke(main, ["faults", folder]).output
+    assert runner.invoke(main, ["clear-faults", folder]).exit_code == 0
+    assert list_faults(terminal.folder) == []
+    terminal.kill()
+    failed = runner.invoke(main, ["faults", folder])
+    assert failed.exit_code == 1
+    assert failed.output.startswith("Error: ")
 
 
 # Death and return --------------------------------------------------------------------------------------------
