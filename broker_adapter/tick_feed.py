@@ -1,7 +1,8 @@
 """Every tick of the configured symbols, from the terminal to the streams.
 
 One command of the feed link looks at all symbols; what is new behind each symbol's cursor comes back in one answer. A
-full answer is followed by the next command at once; else the next look is one poll interval away.
+full answer is followed by the next command at once, and of a feed with a clock of its own (which goes on as it is read)
+every answer with ticks; else the next look is one poll interval away.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ class TickFeed:
             followed = self._followed.get(found.cursor.symbol)
             if followed is not None:
                 self._take(followed, found)
-                again = again or found.more
+                again = again or found.more or (self._from_first and bool(found.records))
         if again:
             self._turn += 1
             self._poll()
