@@ -183,7 +183,8 @@ def _position_changes(
         since = published.missing_since_ns.get(identifier, read.started_ns)
         closed_ms = _closed_at(identifier, read.deals)
         if closed_ms is None and not (read.connected and read.started_ns - since >= GONE_AFTER_NS):
-            missing[identifier] = since if read.connected else read.finished_ns
+            if read.connected:  # time without a connection is no absence
+                missing[identifier] = since
             continue
         last = known.pop(identifier)
         states.append((identifier, None))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -157,7 +159,7 @@ CLOSE = intent(action="close")
         (OPEN, {}, "not_executed"),
     ],
 )
-def test_what_decides_what(one: Intent, seen: dict[str, object], outcome: str) -> None:
+def test_what_decides_what(one: Intent, seen: dict[str, Any], outcome: str) -> None:
     assert decide(one, read(**seen)) == outcome
 
 

@@ -1,0 +1,177 @@
+"""The gate's counters, the day's loss, modes and arming: at their edges, and over a restart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from broker_adapter.broker_state import BrokerRead
+from broker_adapter.journal_records import Record
+from broker_adapter.order_requests import Draft
+from broker_adapter.risk_gate import Exposure, RiskGate, closing_volume
+from market.risk import TradingMode
+from mt5bus.settings import Risk
+from protocol.errors import RiskRefused
+from protocol.messages import Account, Deal, Quote
+from tests.broker_adapter.test_journal import Opened, intent
+
+DAY_MS = 86_400_000
+MIDNIGHT = 20_000 * DAY_MS
+ACCOUNT = Account("Broker-Demo", 1001, "n", "USD", 100, 0, 2, 10_000, 0, 0, 10_000, 0, 0, 0, True, True)
+REAL = msgspec.structs.replace(ACCOUNT, trade_mode=2)
+BUY = Draft(action="open", symbol="EURUSD", side="buy", volume=0.1)
+CLOSE = Draft(action="close", symbol="EURUSD", side="sell", volume=0.1, position=5, reduces=True)
+LOOSEN = Draft(action="modify_position", symbol="EURUSD", side="buy", position=5)
+TIGHTEN = msgspec.structs.replace(LOOSEN, reduces=True)
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opened]:
+    it = Opened(tmp_path)
+    yield it
+    it.journal.close()
+
+
+Check = Callable[..., str]
+
+
+def check(gate: RiskGate, order: Draft = BUY, **more: object) -> str:
+    """Return which limit refuses the order; empty if it passes."""
+    given: dict[str, object] = {
+        "account": ACCOUNT,
+        "exposure": Exposure(positions=(), intents=()),
+        "quote": Quote("EURUSD", MIDNIGHT + 1000, 1.1, 1.1001),
+        "point": 1e-5,
+        "now_ms": MIDNIGHT + 1000,
+        "now_ns": 0,
+        "server_time_known": True,
+        **more,
+    }
+    try:
+        gate.check(order, **given)  # type: ignore[arg-type]
+    except RiskRefused as error:
+        assert set(error.details) == {"limit", "value", "allowed"}
+        return error.details["limit"]
+    return ""
+
+
+def read(**changes: object) -> BrokerRead:
+    made = BrokerRead(
+        account=ACCOUNT,
+        positions=(),
+        orders=(),
+        history_orders=(),
+        deals=(),
+        history_from_ms=MIDNIGHT - DAY_MS,
+        connected=True,
+        started_ns=0,
+        finished_ns=0,
+        market_ms=MIDNIGHT + 3_600_000,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+def money(ticket: int, kind: int, profit: float, at_ms: int) -> Deal:
+    return Deal(ticket, 0, 0, "", kind, 0, 0, 0.0, 0.0, profit, 0.0, 0.0, 0.0, 0, "", at_ms)
+
+
+def equity(amount: float, balance: float | None = None) -> Account:
+    return msgspec.structs.replace(ACCOUNT, equity=amount, balance=amount if balance is None else balance)
+
+
+def store(opened: Opened, records: tuple[Record, ...]) -> None:
+    opened.journal.write(records, lambda _events: None)
+    opened.settle()
+
+
+def test_the_mode_decides_and_survives(opened: Opened, tmp_path: Path) -> None:
+    gate = RiskGate(Risk(), opened.journal)
+    assert [check(gate, one) for one in (BUY, CLOSE, TIGHTEN, LOOSEN)] == ["", "", "", ""]
+    store(opened, gate.set_mode(TradingMode.REDUCING))
+    assert [check(gate, one) for one in (BUY, CLOSE, TIGHTEN, LOOSEN)] == ["mode", "", "", "mode"]
+    store(opened, gate.set_mode(TradingMode.HALTED))
+    again = RiskGate(Risk(), opened.journal)
+    assert again.mode is TradingMode.HALTED
+    assert again.mode_serial == 2
+    assert [check(again, one) for one in (BUY, CLOSE, TIGHTEN, LOOSEN)] == ["mode"] * 4
+    assert check(again, CLOSE, operator=True) == ""
+
+
+def test_a_real_account_takes_nothing_until_it_is_armed(opened: Opened) -> None:
+    gate = RiskGate(Risk(), opened.journal)
+    assert [check(gate, one, account=REAL) for one in (BUY, CLOSE)] == ["not_armed"] * 2
+    store(opened, gate.arm(999, armed=True))
+    assert check(gate, account=REAL) == "not_armed"
+    store(opened, gate.arm(1001, armed=True))
+    assert check(gate, account=REAL) == ""
+    assert check(RiskGate(Risk(), opened.journal), account=REAL) == ""
+    store(opened, gate.arm(1001, armed=False))
+    assert check(RiskGate(Risk(), opened.journal), account=REAL) == "not_armed"
+
+
+def test_orders_a_minute_are_counted_in_a_sliding_minute(opened: Opened) -> None:
+    gate = RiskGate(Risk(max_orders_per_minute=2), opened.journal)
+    for second in (0, 30):
+        assert check(gate, now_ns=second * 10**9) == ""
+        gate.count_order(second * 10**9)
+    assert check(gate, now_ns=59_999_999_999) == "orders_per_minute"
+    assert check(gate, CLOSE, now_ns=59_999_999_999) == ""
+    assert check(gate, now_ns=60 * 10**9) == ""
+
+
+def test_prices_too_old_or_too_wide_refuse_new_exposure_only(opened: Opened) -> None:
+    gate = RiskGate(Risk(max_price_age_ms=1000, max_spread_points=10), opened.journal)
+    assert check(gate) == ""
+    assert check(gate, now_ms=MIDNIGHT + 2000) == ""
+    assert check(gate, now_ms=MIDNIGHT + 2001) == "price_age"
+    assert check(gate, CLOSE, now_ms=MIDNIGHT + 2001) == ""
+    assert check(gate, quote=None) == "price_age"
+    wide = Quote("EURUSD", MIDNIGHT + 1000, 1.1, 1.10011)
+    assert check(gate, quote=wide) == "spread"
+    old_decision = msgspec.structs.replace(BUY, decided_ms=MIDNIGHT - 1)
+    assert check(gate, old_decision) == "price_age"
+    assert check(gate, server_time_known=False) == "server_time"
+
+
+def test_the_days_loss_counts_from_midnight_without_deposits(opened: Opened) -> None:
+    gate = RiskGate(Risk(max_daily_loss=100.0), opened.journal)
+    assert math.isnan(gate.daily_loss(ACCOUNT))
+    assert check(gate) == "daily_loss"  # not known yet
+    # 10,000 now; lost 30 and paid in 500 since midnight: 9,530 then.
+    deals = (money(1, 2, 500.0, MIDNIGHT + 5), money(2, 0, -30.0, MIDNIGHT + 6), money(3, 2, 7.0, MIDNIGHT - 1))
+    store(opened, gate.on_read(read(deals=deals), midnight_ms=MIDNIGHT))
+    assert gate.daily_loss(equity(10_000)) == pytest.approx(30.0)
+    assert check(gate, account=equity(9930.01)) == ""
+    assert check(gate, account=equity(9930.0)) == "daily_loss"
+    assert check(gate, CLOSE, account=equity(9930.0)) == ""
+
+
+def test_the_days_start_survives_and_the_next_day_begins_anew(opened: Opened) -> None:
+    gate = RiskGate(Risk(max_daily_loss=100.0), opened.journal)
+    store(opened, gate.on_read(read(), midnight_ms=MIDNIGHT))
+    again = RiskGate(Risk(max_daily_loss=100.0), opened.journal)
+    assert again.daily_loss(equity(9950)) == 50.0
+    assert again.on_read(read(account=equity(9950)), midnight_ms=MIDNIGHT) == ()
+    next_day = read(account=equity(9900, 9950), market_ms=MIDNIGHT + DAY_MS + 250, history_from_ms=MIDNIGHT)
+    store(opened, again.on_read(next_day, midnight_ms=MIDNIGHT + DAY_MS))
+    assert again.daily_loss(equity(9900)) == 0.0  # seen at midnight: equity, not balance
+    assert math.isnan(again.daily_loss(msgspec.structs.replace(ACCOUNT, login=2)))
+
+
+def test_a_short_history_cannot_tell_the_days_start(opened: Opened) -> None:
+    gate = RiskGate(Risk(max_daily_loss=100.0), opened.journal)
+    assert gate.on_read(read(history_from_ms=MIDNIGHT + 1), midnight_ms=MIDNIGHT) == ()
+    assert math.isnan(gate.daily_loss(ACCOUNT))
+
+
+def test_allowed_symbols_and_positions(opened: Opened) -> None:
+    assert check(RiskGate(Risk(symbols=("GBPUSD",)), opened.journal)) == "symbol"
+    one = intent(1)
+    assert check(RiskGate(Risk(max_positions=1), opened.journal), exposure=Exposure(positions=(), intents=(one,))) == (
+        "positions"
+    )
+    assert closing_volume(Exposure(positions=(), intents=(one,)), 5) == 0.0
