@@ -23,10 +23,12 @@ class Observer:
         self._fresh: set[str] = set()
         self._state: StateUpdate | None = None
 
-    def on_ticks(self, symbol: str, batch: TickBatch) -> None:
-        """Take the newest of some ticks."""
+    def on_ticks(self, symbol: str, batch: TickBatch, *, told: bool = False) -> None:
+        """Take the newest of some ticks. `told`: the strategy is told of the ticks themselves, so this is no news."""
         newest = first_tick(batch.records, len(batch) - 1)
         self._take(Quote(symbol, newest.time_ms, newest.bid, newest.ask))
+        if told:
+            self._fresh.discard(symbol)
 
     def on_state(self, update: StateUpdate) -> None:
         """Take account, positions and, where no newer tick is known, quotes."""

@@ -210,8 +210,9 @@ class Runner:
         count = len(batch)
         if symbol not in self._symbols or not count:
             return
-        self._observer.on_ticks(symbol, batch)
-        if not (self._wants_ticks and self.live):
+        told = self._wants_ticks and self.live
+        self._observer.on_ticks(symbol, batch, told=told)
+        if not told:
             return
         if self._strategy.newest_tick_only and count > 1:
             self._dispatch(TicksArrived(symbol, batch.records[-RECORD_BYTES:], count - 1))

@@ -7,24 +7,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
+from market.bars import Bar
 from mt5bus.config import Loaded
 from mt5bus.home import Home
 from mt5bus.settings import Bus, Settings, StrategySettings
 from protocol.errors import BusError
 from protocol.keys import KeyStore
 from protocol.loop import Loop
-from protocol.messages import Beacon, GetRates, PositionEvent
+from protocol.messages import Beacon, GetRates, PositionEvent, StateUpdate
 from strategy.inputs import Occurred
 from strategy.node import StrategyNode
 from strategy.replay import decisions, first_difference, logged, replay
 from strategy.runner import Runner
-from strategy.sdk import Strategy
+from strategy.sdk import Context, Strategy
 from tests.strategy.example_strategies import Eager, OnEveryBar, Raises, Recorder
 from tests.strategy.fake_adapter import FakeAdapter, Journal, free_ports
-from tests.strategy.samples import PERIOD_MS, START_MS, bar, class_path, example_path, position
+from tests.strategy.samples import PERIOD_MS, START_MS, account, bar, class_path, example_path, position
 
 DEADLINE_S = 20.0
 
@@ -355,7 +355,7 @@ def test_account_that_changes_ends_the_strategy(system: System) -> None:
     adapter = system.start_adapter()
     system.start_node(Recorder)
     system.until_live()
-    adapter.publish(msgspec.structs.replace(_state(adapter), account=_other_account()))
+    adapter.publish(StateUpdate(adapter.epoch, 1, START_MS, account(login=9), (), ()))
     adapter.bar(bar(0))
     system.until(lambda: system.runner.phase == "failed", "the end")
     assert "the account changed to 9" in system.runner.detail
@@ -371,6 +371,28 @@ def test_new_event_log_is_a_resync_that_tells_the_differences(system: System) ->
     system.journal.positions[5] = position(5)
     system.start_adapter()
     system.until_seen("position opened 5 of 1")
+
+
+def test_ticks_reach_a_strategy_that_takes_them_in_order_and_are_logged_once(system: System) -> None:
+    adapter = system.start_adapter()
+    system.start_node(Recorder)
+    system.until_live()
+    adapter.tick((START_MS, 1.1), (START_MS, 1.2))
+    adapter.tick((START_MS + 1, 1.3))
+    system.until_seen("tick EURUSD 1.3")
+    assert system.strategy.seen[-3:] == ["tick EURUSD 1.1", "tick EURUSD 1.2", "tick EURUSD 1.3"]
+    system.stop_node()
+    kinds = [type(record.input).__name__ for record in logged(system.home.strategy / "test")]
+    assert kinds == ["Began", "Joined", "History", "TicksArrived", "TicksArrived", "Ended"]
+
+
+def test_strategy_that_wants_only_the_newest_tick_gets_that(system: System) -> None:
+    adapter = system.start_adapter()
+    system.start_node(NewestOnly)
+    system.until_live()
+    adapter.tick((START_MS, 1.1), (START_MS, 1.2), (START_MS + 1, 1.3))
+    system.until_seen("tick EURUSD 1.3")
+    assert [line for line in system.strategy.seen if line.startswith("tick")] == ["tick EURUSD 1.3"]
 
 
 def test_timer_fires_in_market_time(system: System) -> None:
@@ -400,22 +422,15 @@ def test_home_whose_keys_were_removed_is_refused_with_a_clear_error(system: Syst
         system.start_node(Recorder)
 
 
+class NewestOnly(Recorder):
+    """Behind, it wants only the newest tick."""
+
+    newest_tick_only = True
+
+
 class ShortLived(Recorder):
     """Orders that live a tenth of a second."""
 
-    def on_bar(self, context: Any, symbol: str, bar: Any) -> None:
+    def on_bar(self, context: Context, symbol: str, bar: Bar) -> None:
         super().on_bar(context, symbol, bar)
         context.buy(symbol, 0.1, ttl_ms=100)
-
-
-def _state(adapter: FakeAdapter) -> Any:
-    from protocol.messages import StateUpdate
-    from tests.strategy.samples import account
-
-    return StateUpdate(adapter.epoch, 1, START_MS, account(), (), ())
-
-
-def _other_account() -> Any:
-    from tests.strategy.samples import account
-
-    return account(login=9)
