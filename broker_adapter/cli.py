@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from broker_adapter.commands import arm, halt, resume
 from mt5bus.options import common_options, load, one_line_errors, password_option, start_logs
 from protocol.errors import BusError
 
@@ -27,3 +28,6 @@ def adapter(
         loaded = load(home, config, password=True, password_on_stdin=password_on_stdin)
         start_logs(node.NAME, loaded)
         node.run(loaded, alone=alone, start_terminal=start_terminal)
+
+
+__all__ = ["adapter", "arm", "halt", "resume"]

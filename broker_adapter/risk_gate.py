@@ -20,7 +20,7 @@ from broker_adapter.order_states import OPEN, UNDECIDED
 from market import risk
 from market.risk import RiskCode, RiskLimits, RiskState, TradingMode
 from mt5bus.settings import Risk
-from protocol.errors import RiskRefused
+from protocol.errors import NotReady, RiskRefused
 from protocol.messages import Account, Deal, Position, Quote
 
 _NEAR_MIDNIGHT_MS = 60_000  # a read this soon after it shows the equity at midnight
@@ -101,6 +101,7 @@ class RiskGate:
 
         Raises:
             RiskRefused: A limit, the mode or arming forbids it; details have `limit`, `allowed` and `value`.
+            NotReady: The server's time is not measured yet.
         """
         refusal = risk.check(
             order.symbol,
@@ -111,6 +112,8 @@ class RiskGate:
             reduces=order.reduces or order.action in {"modify_position", "modify_order"},
             operator=operator,
         )
+        if refusal is not None and refusal.code is RiskCode.SERVER_TIME:
+            raise NotReady(f"risk: {refusal.text}: try again in a moment", {"limit": refusal.code.value})
         if refusal is not None:
             raise refused(refusal.code, refusal.text, refusal.limit, refusal.value)
         if self.mode is TradingMode.REDUCING and not order.reduces:

@@ -15,7 +15,7 @@ from broker_adapter.order_requests import Draft
 from broker_adapter.risk_gate import Exposure, RiskGate, closing_volume
 from market.risk import TradingMode
 from mt5bus.settings import Risk
-from protocol.errors import RiskRefused
+from protocol.errors import NotReady, RiskRefused
 from protocol.messages import Account, Deal, Quote
 from tests.broker_adapter.test_journal import Opened, intent
 
@@ -55,6 +55,8 @@ def check(gate: RiskGate, order: Draft = BUY, **more: object) -> str:
         gate.check(order, **given)  # type: ignore[arg-type]
     except RiskRefused as error:
         assert set(error.details) == {"limit", "value", "allowed"}
+        return error.details["limit"]
+    except NotReady as error:
         return error.details["limit"]
     return ""
 
