@@ -67,3 +67,137 @@ INTENT = m.IntentEvent("a1b2", "confluence", "open", "done", "EURUSD", "buy", 0.
 SIGNAL = m.SignalEvent(
     "s-1", "confluence", "EURUSD", "S5", 1_700_000_000_000, 1, 0.75, 1.0851, {"rsi": 61.5}, True, "a1b2"
 )
+
+TICKS = bytes.fromhex(
+    "00f1536500000000"  # time 1700000000
+    "000000000000f03f"  # bid 1.0
+    "000000000000f83f"  # ask 1.5
+    "0000000000000000"  # last
+    "0000000000000000"  # volume
+    "7b68e5cf8b010000"  # time_msc 1700000000123
+    "06000000"  # flags: bid and ask
+    "0000000000000000"  # volume_real
+)
+RATES = bytes.fromhex(
+    "00f1536500000000"  # time 1700000000
+    "000000000000f03f"  # open 1.0
+    "0000000000000040"  # high 2.0
+    "000000000000e03f"  # low 0.5
+    "000000000000f83f"  # close 1.5
+    "2a00000000000000"  # tick_volume 42
+    "08000000"  # spread 8
+    "0000000000000000"  # real_volume
+)
+REPORT = m.StreamReport("ticks", 100, 1, 2, 3, 0.5)
+EVENT = m.Event("log-1", 7, 1, 2, 3, "Demo-Server", 5_012_345, m.DealEvent(DEAL))
+LINK = m.LinkHealth(4242, "trade", "ready", 10, 1, 2, 0.25)
+BODIES: tuple[m.EventBody, ...] = (
+    m.DealEvent(DEAL),
+    m.OrderEvent(ORDER),
+    m.PositionEvent("opened", POSITION),
+    INTENT,
+    SIGNAL,
+    m.ModeEvent("halted", "news", 1),
+    m.AlertEvent("a-1", "critical", "disk_full", "no space", {"free": "0"}),
+)
+REPORTS: tuple[m.NodeReport, ...] = (
+    m.AdapterReport(
+        "connected",
+        5_012_345,
+        "Demo-Server",
+        "EUR",
+        10_000.0,
+        10_012.5,
+        m.OrderCounts(3, 2, 1, 0),
+        (POSITION,),
+        (QUOTE,),
+        (DEAL,),
+        "active",
+    ),
+    m.StrategyReport(("confluence",), 5, 4, warm=True),
+    m.LoggerReport(1, 2, 3, 4, 5),
+    None,
+)
+
+
+def _pong(report: m.NodeReport) -> m.Pong:
+    return m.Pong("strategy", "ab12", 9, 1000, "ready", 77, 0, (REPORT,), report)
+
+
+MESSAGES: dict[str, m.Message] = {
+    "tick": m.TickBatch(1_700_000_000_000, 5, 123_456_789, TICKS),
+    "bar": m.BarUpdate(1_700_000_000_000, 3, 123_456_789, "S5", 0, BAR),
+    "state": m.StateUpdate(1, 2, 3, ACCOUNT, (POSITION,), (QUOTE,)),
+    "beacon": m.Beacon(1, 2, 3, 4, "log-1", 7, {"EURUSD": 5}, {"EURUSD": 3}, "connected", "active", 120, "measured"),
+    **{f"event.{body.__struct_config__.tag}": m.Event("log-1", 7, 1, 2, 3, "Demo", 5, body) for body in BODIES},
+    "error": m.ErrorReply(1, "risk_refused", "too much", {"limit": "max_positions"}),
+    "done": m.Done(1, "so be it"),
+    "get_snapshot": m.GetSnapshot(1, "confluence"),
+    "snapshot": m.Snapshot(
+        1,
+        "log-1",
+        7,
+        1,
+        3,
+        ACCOUNT,
+        (POSITION,),
+        (ORDER,),
+        (INSTRUMENT,),
+        (INTENT,),
+        "active",
+        "connected",
+        120,
+        "measured",
+    ),
+    "snapshot.no_account": m.Snapshot(1, "log-1", 0, 1, 3, None, (), (), (), (), "halted", "down", 0, "assumed"),
+    "get_events": m.GetEvents(1, 6, "log-1", 100),
+    "events": m.Events(1, "log-1", 1, 7, (EVENT,)),
+    "get_account": m.GetAccount(1),
+    "account": m.AccountReply(1, ACCOUNT),
+    "get_positions": m.GetPositions(1, "EURUSD"),
+    "positions": m.Positions(1, (POSITION,)),
+    "get_orders": m.GetOrders(1),
+    "orders": m.Orders(1, (ORDER,), more=True),
+    "get_history_orders": m.GetHistoryOrders(1, 2, 3),
+    "get_deals": m.GetDeals(1, 2, 3, 70),
+    "deals": m.Deals(1, (DEAL,)),
+    "get_prices": m.GetPrices(1, ("EURUSD", "XAUUSD")),
+    "prices": m.Prices(1, (QUOTE,)),
+    "get_rates": m.GetRates(1, "EURUSD", "M1", count=500),
+    "rates": m.Rates(1, "EURUSD", "M1", RATES, more=True, next_ms=1_700_000_060_000),
+    "get_ticks": m.GetTicks(1, "EURUSD", 2, 3, 1, 1000),
+    "get_tick_range": m.GetTickRange(1, "EURUSD", 1_700_000_000_000, 5, 10),
+    "ticks": m.Ticks(1, "EURUSD", TICKS, 5, more=True, next_ms=6, next_skip=2),
+    "find_symbols": m.FindSymbols(1, "EUR*", 10),
+    "symbols": m.Symbols(1, (m.SymbolMatch("EURUSD.m", "EURUSD", "Euro", "Forex\\EURUSD.m", selected=True),)),
+    "get_instrument": m.GetInstrument(1, "EURUSD"),
+    "instrument": m.InstrumentReply(1, INSTRUMENT),
+    "get_intent": m.GetIntent(1, "a1b2"),
+    "calculate_margin": m.CalculateMargin(1, "EURUSD", "buy", 0.1, 1.1, 1.2),
+    "margin": m.MarginReply(1, 108.5, 1000.0),
+    "get_health": m.GetHealth(1),
+    "health": m.Health(
+        1, "connected", "closed", True, True, 250, 120, "measured", True, (LINK,), {"reconnects": 1}, "fine"
+    ),
+    "submit_order": m.SubmitOrder(
+        1, "a1b2", "confluence", 5000, "EURUSD", "buy", 0.1, "limit", 1.08, 1.07, 1.1, 10, "conf 1", 3, 4, 1.09
+    ),
+    "close_position": m.ClosePosition(1, "a1b3", "confluence", 0, 71, 0.05),
+    "modify_position": m.ModifyPosition(1, "a1b4", "confluence", 0, 71, 1.07, 1.11),
+    "modify_order": m.ModifyOrder(1, "a1b5", "confluence", 0, 81, 1.081),
+    "cancel_order": m.CancelOrder(1, "a1b6", "confluence", 0, 81),
+    "order_reply": m.OrderReply(1, INTENT, repeated=True),
+    "report_signal": m.ReportSignal(1, SIGNAL),
+    "set_trading_mode": m.SetTradingMode(1, "halted", "news", flatten=True),
+    "arm_account": m.ArmAccount(1, 5_012_345),
+    "reconnect": m.Reconnect(1),
+    "get_status": m.GetStatus(1),
+    "status": m.StatusReply(1, b'{"nodes":[]}'),
+    "stop_system": m.StopSystem(1),
+    "restart_node": m.RestartNode(1, "strategy"),
+    "hello": m.Hello("strategy", "ab12", 4242, 1_700_000_000.25, "0.1.0", "starting"),
+    "ping": m.Ping(9, 1000),
+    **{f"pong.{'none' if r is None else r.__struct_config__.tag}": _pong(r) for r in REPORTS},
+    "stop_node": m.StopNode("down"),
+    "goodbye": m.Goodbye("strategy", "ab12", "down"),
+}
