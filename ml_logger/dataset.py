@@ -275,7 +275,7 @@ def _with_fills(joined: pd.DataFrame, deals: pd.DataFrame) -> pd.DataFrame:
     # A market order names no price: then it is the bid at the decision, so that a buy's slippage holds the spread.
     asked = joined["order_price"]
     reference = asked.where(asked != 0).fillna(joined["price"])
-    joined["slippage"] = (joined["fill_price"] - reference) * joined["direction"]
+    joined["slippage"] = (joined["fill_price"] - reference) * joined["direction"] + 0.0  # no minus zero
     return joined
 
 
