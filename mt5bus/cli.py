@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import click
 
+from mt5bus.config import hide_password
 from mt5bus.errors import Mt5busError
 
 
@@ -87,8 +88,12 @@ def group() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 1 an expected failure in one line, 2 wrong usage."""
+    """Run a command and exit: 0 done, 1 an expected failure in one line, 2 wrong usage.
+
+    `MT5_PASSWORD` is taken out of sight first: on Linux and macOS the program starts anew without it.
+    """
     try:
+        hide_password()
         group.main(args=list(args) if args is not None else None, prog_name="mt5bus")
     except Mt5busError as error:
         click.echo(f"Error: {' '.join(str(error).split())}", err=True)

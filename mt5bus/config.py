@@ -17,7 +17,9 @@ from typing import Any
 
 import msgspec
 
+from mt5bus import handover
 from mt5bus.errors import ConfigError
+from mt5bus.handover import PASSWORD_VARIABLE
 from mt5bus.home import Home
 from mt5bus.secret import MASK, Secret
 from mt5bus.settings import PAPER_API, Settings
@@ -25,7 +27,6 @@ from mt5bus.settings import PAPER_API, Settings
 FILE_NAME = "mt5bus.toml"
 KEYRING_SERVICE = "mt5bus"
 PASSWORD_KEY = "terminal.password"  # noqa: S105  the name of the key, not a password
-PASSWORD_VARIABLE = "MT5_PASSWORD"  # noqa: S105  the name of the variable
 DEFAULT = "default"
 _URL_PASSWORD = re.compile(r"(://[^/:@]*:)[^/@]*(@)")
 
@@ -42,6 +43,9 @@ _VARIABLES: tuple[tuple[str, str, Callable[[str], object]], ...] = (
     ("MT5BUS_PORT", "bus.port", int),
 )
 
+# What was in MT5_PASSWORD when this process began, if `hide_password` took it away from there.
+_hidden = Secret()
+
 KeyringLookup = Callable[[str, str], str | None]
 
 
@@ -54,6 +58,15 @@ class Loaded(msgspec.Struct, frozen=True):
     settings: Settings
     sources: dict[str, str]
     """Dotted key of every value to 'default', 'file PATH', 'environment NAME' or 'keyring SERVICE'."""
+
+
+def hide_password() -> None:
+    """Take `MT5_PASSWORD` out of sight and keep it for `load`; a command calls it first thing.
+
+    On Linux and macOS the program starts anew without the variable, so this does not return where it is set.
+    """
+    global _hidden  # noqa: PLW0603  one process has one environment
+    _hidden = handover.hide_password_variable()
 
 
 def load(
@@ -76,7 +89,10 @@ def load(
     Raises:
         ConfigError: A named file is missing or is no TOML, a key is unknown, a value is out of range.
     """
-    environ = os.environ if environ is None else environ
+    if environ is None:
+        environ = os.environ
+        if _hidden:
+            environ = {**environ, PASSWORD_VARIABLE: _hidden.reveal()}
     where = Home.find(home, environ=environ)
     found = find_file(where, file, environ=environ)
     values: dict[str, Any] = {}

@@ -22,13 +22,13 @@ from typing import IO, Any
 import msgspec
 import psutil
 
-from mt5bus.config import PASSWORD_VARIABLE
 from mt5bus.errors import ProcessError
+from mt5bus.handover import PASSWORD_VARIABLE, PIPE_VARIABLE
 from mt5bus.windows import KillOnCloseJob, in_a_job, load_kernel32, set_error_mode
 
 log = logging.getLogger(__name__)
 
-SECRET_VARIABLES = (PASSWORD_VARIABLE,)
+SECRET_VARIABLES = (PASSWORD_VARIABLE, PIPE_VARIABLE)
 PACKAGES_FOLDER = Path(__file__).resolve().parent.parent
 
 # A creation time read twice differs by rounding only.

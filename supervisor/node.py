@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import FrameType
@@ -182,6 +183,9 @@ class SupervisorNode:
             numbers.append(signal.SIGBREAK)
         for number in numbers:
             signal.signal(number, self._on_signal)
+        if sys.platform != "win32":
+            # The end of a child ends the poll: it is replaced at once, not at the next turn.
+            signal.signal(signal.SIGCHLD, lambda _number, _frame: self._loop.post(self._turn))
         self._loop.wake_on_signals()
 
     def stop_system(self, reason: str) -> None:

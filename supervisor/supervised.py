@@ -236,7 +236,7 @@ class Supervised:
         now_ns = self._clock.monotonic_ns()
         if self.child is not None and self.child.ended():
             self._on_end(self.child)
-        elif self.state is State.STARTING and not self._heard and now_ns >= self._due_ns:
+        if self.state is State.STARTING and not self._heard and now_ns >= self._due_ns:
             if self._heartbeat_policy is None:
                 self._heard = True
                 self.ready_once = True

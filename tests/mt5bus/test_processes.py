@@ -134,3 +134,19 @@ def test_in_a_windows_environment_the_base_interpreter_is_started(monkeypatch: p
     assert environment == {"__PYVENV_LAUNCHER__": r"C:\v\Scripts\python.exe"}
     assert processes.broken_environment(103)
     assert not processes.broken_environment(1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there the environment can be read in /proc")
+def test_a_command_does_not_show_the_password_it_was_given(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "from mt5bus import config\nfrom pathlib import Path\nconfig.hide_password()\n"
+        "print('canary-7' in Path('/proc/self/environ').read_text(encoding='utf-8'))\n"
+        "print(config.load(password=True).settings.terminal.password.reveal()[::-1])\n"
+        "from mt5bus.processes import child_environment\n"
+        "print([k for k in child_environment() if 'PASS' in k])"
+    )
+    process = processes.start_node(
+        [sys.executable, "-c", code], output=output, environment={**os.environ, "MT5_PASSWORD": "canary-7"}
+    )
+    assert process.wait(20) == 0
+    assert output.read_text(encoding="utf-8").splitlines() == ["False", "7-yranac", "[]"]

@@ -136,10 +136,22 @@ def test_a_node_that_ends_is_restarted_at_once_and_counted() -> None:
     bench.ready()
     bench.process.die(7)
     bench.turn()
-    assert (bench.it.state, bench.it.reason) == (State.BACKOFF, "exit code 7")
-    bench.turn()
-    assert bench.state is State.STARTING
+    assert (bench.state, bench.it.reason) == (State.STARTING, "exit code 7")
     assert (bench.it.restarts, len(bench.launched)) == (1, 2)
+
+
+def test_a_node_that_ends_again_waits_longer_each_time() -> None:
+    bench, waited = Bench(max_restarts=9), []
+    bench.it.start()
+    for _ in range(4):
+        bench.process.die(7)
+        seconds = 0.0
+        bench.turn()
+        while bench.state is State.BACKOFF:
+            bench.turn(0.5)
+            seconds += 0.5
+        waited.append(seconds)
+    assert waited == [0.0, 1.0, 2.0, 4.0]
 
 
 def test_a_node_that_does_not_answer_three_pings_is_killed_and_restarted() -> None:
@@ -173,7 +185,7 @@ def test_an_announced_pause_is_not_a_hang() -> None:
     assert bench.state is State.RUNNING
     bench.tick()
     bench.tick()
-    assert bench.process.kills == 1
+    assert bench.launched[0].kills == 1
 
 
 def test_our_own_sleep_is_not_a_hang_of_the_node() -> None:
