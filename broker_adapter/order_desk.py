@@ -45,6 +45,7 @@ from protocol.messages import (
 )
 from protocol.service import Caller
 
+FLATTEN_PREFIX = "~flatten:"
 _STALE_READ_S = 5.0  # an account read longer ago than this says nothing about now
 _DAY_MS = 86_400_000
 
@@ -111,16 +112,16 @@ class OrderDesk:
         self._poll_now = poll_now
         self._adapter = settings.adapter
         self._strategy_numbers = {strategy.name: strategy.number for strategy in settings.strategy}
-        self._book = IntentBook(
+        self.book = IntentBook(
             journal,
             tag=settings.adapter.magic_base,
             fixed_magic=settings.adapter.fixed_magic,
             strategies={number: name for name, number in self._strategy_numbers.items()},
         )
-        self.ledger = OrderLedger(journal, self._book, publish=publish, market_ms=market.market_ms)
+        self.ledger = OrderLedger(journal, self.book, publish=publish, market_ms=market.market_ms)
         self.gate = RiskGate(settings.adapter.risk, journal)
         self._watch = AccountWatch(
-            clock, journal, self._book, self.ledger, settings.adapter, repair_stops=self._repair_stops
+            clock, journal, self.book, self.ledger, settings.adapter, repair_stops=self._repair_stops
         )
         self._queue = SendQueue(
             clock,
@@ -157,7 +158,7 @@ class OrderDesk:
     @property
     def in_flight(self) -> bool:
         """Whether an order is with the terminal, or on its way there."""
-        return any(intent.state in OPEN for intent in self._book.held())
+        return any(intent.state in OPEN for intent in self.book.held())
 
     @property
     def mode(self) -> TradingMode:
@@ -166,22 +167,22 @@ class OrderDesk:
 
     def counts(self) -> OrderCounts:
         """Return how our orders fared since the journal began."""
-        return self._book.counts()
+        return self.book.counts()
 
     def intent(self, client_order_id: str) -> IntentEvent | None:
         """Return where one of our orders stands."""
-        found = self._book.find(client_order_id)
+        found = self.book.find(client_order_id)
         return None if found is None else found.event()
 
     def intents(self, strategy: str = "") -> tuple[IntentEvent, ...]:
         """Return open, undecided and watched orders and those of the last day, of one strategy or (empty) of all."""
         found = {i.number: i for i in self._journal.recent_intents(self._clock.wall_ms() - _DAY_MS)}
-        found.update((i.number, i) for i in self._book.held())
+        found.update((i.number, i) for i in self.book.held())
         return tuple(i.event() for _, i in sorted(found.items()) if strategy in {"", i.strategy})
 
     def is_ours(self, magic: int, comment: str, position: int) -> bool:
         """Say whether a position or order was made by an order of ours."""
-        return self._book.is_ours(magic, comment, position)
+        return self.book.is_ours(magic, comment, position)
 
     # --- Requests -----------------------------------------------------------------------------------------------
 
@@ -192,7 +193,7 @@ class OrderDesk:
             ValidationFailed: The id stands for another order already.
             TryAgainLater: Nothing was taken, and the same id may be used again.
         """
-        known = self._book.find(request.client_order_id)
+        known = self.book.find(request.client_order_id)
         if known is not None:
             if known.fingerprint != fingerprint_of(request):
                 raise ValidationFailed(
@@ -224,7 +225,7 @@ class OrderDesk:
 
     def submit_internal(self, order: Draft, *, client_order_id: str, strategy: str, parent: int = 0) -> None:
         """Send an order of the desk's own or the operator's: an exit or a missing stop. An id is used once."""
-        if self._book.find(client_order_id) is None:
+        if self.book.find(client_order_id) is None:
             self._accept(order, client_order_id=client_order_id, fingerprint="", strategy=strategy, parent=parent)
 
     def commit_new(self, batch: Batch) -> None:
@@ -259,7 +260,7 @@ class OrderDesk:
     def exposure(self) -> Exposure:
         """Return what is open, on its way, or may be open."""
         last = self._watch.last
-        working = [i for i in self._book.held() if is_working(i) and i.live]
+        working = [i for i in self.book.held() if is_working(i) and i.live]
         numbers = {i.number for i in working}
         working.extend(i for i in self._watch.unseen() if i.number not in numbers)
         return Exposure(positions=() if last is None else last.positions, intents=tuple(working))
@@ -425,7 +426,7 @@ class OrderDesk:
 
     def _command(self, number: int, deadline_ns: int) -> Send | None:
         """Return what the link gets for a durable intent, or None after rejecting it."""
-        intent = self._book.by_number(number)
+        intent = self.book.by_number(number)
         if intent is None or intent.state is not State.INTENDED:
             return None
         try:
@@ -434,7 +435,7 @@ class OrderDesk:
         except BusError as error:
             self._enter(refusal(intent, Judgement(Verdict.REFUSED, type(error), error.text)))
             return None
-        self._book.note(intent.moved(State.SENT))
+        self.book.note(intent.moved(State.SENT))
         return Send(request, intent.login, intent.server, self._market.data_path, deadline_ns)
 
     def _check_before_sending(self, intent: Intent, deadline_ns: int) -> None:
@@ -452,13 +453,13 @@ class OrderDesk:
             raise refused(RiskCode.NOT_ARMED, "not sent: the account is not armed")
 
     def _on_answer(self, number: int, answer: LinkResult) -> None:
-        intent = self._book.by_number(number)
+        intent = self.book.by_number(number)
         if intent is None or intent.state is not State.SENT:
             log.error("an answer for an order that was not sent", extra={"intent": number})
             return
         judgement = judge(answer)
         intent = with_tickets(intent, judgement.result)
-        self._book.note(intent)
+        self.book.note(intent)
         values_only = intent.action in {"modify_position", "modify_order", "cancel"}
         if judgement.verdict is Verdict.REFUSED:
             self._enter(refusal(intent, judgement))
@@ -479,6 +480,9 @@ class OrderDesk:
     def _enter(self, intent: Intent) -> None:
         batch = Batch()
         self.ledger.change(batch, intent)
+        if intent.state is State.REJECTED and intent.client_order_id.startswith(FLATTEN_PREFIX):
+            text = f"flatten: {intent.action} of {intent.volume:g} {intent.symbol} was refused: {intent.text}"
+            self.ledger.alert(batch, intent, "flatten_failed", f"{text}. Close it by hand, or flatten again")
         self.ledger.commit(batch)
 
     # --- Reads --------------------------------------------------------------------------------------------------
@@ -500,9 +504,9 @@ class OrderDesk:
     def _recover(self) -> None:
         """Take what an earlier life left in flight for unknown."""
         batch = Batch()
-        for intent in self._book.recover():
+        for intent in self.book.recover():
             self.ledger.change(batch, intent)
-        for intent in self._book.held():
+        for intent in self.book.held():
             self._watch.note_unknown(intent.number)
         self.ledger.commit(batch)
 
@@ -523,7 +527,7 @@ class OrderDesk:
 
     def _leave_stops_to(self, change: Intent, batch: Batch) -> None:
         # Who changes the stops of a new position has taken them over: what the order asked for no longer counts.
-        for intent in self._book.held():
+        for intent in self.book.held():
             if intent.position == change.position and intent.state is State.DONE and intent.stops == "unchecked":
                 self.ledger.amend(batch, msgspec.structs.replace(intent, stops="ok"))
 

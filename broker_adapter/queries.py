@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
 from broker_adapter.history import History
@@ -22,6 +24,8 @@ from protocol.messages import (
     Account,
     AccountReply,
     CalculateMargin,
+    Deal,
+    Deals,
     Event,
     Events,
     FindSymbols,
@@ -107,6 +111,14 @@ class TradingView(Protocol):
         """Return where one of our orders stands."""
         ...
 
+    def attributed_deal(self, deal: Deal) -> Deal:
+        """Return a deal from the terminal's history with its strategy and order id, if it is ours."""
+        ...
+
+    def attributed_order(self, order: Order) -> Order:
+        """Return an order from the terminal's history with its strategy and order id, if it is ours."""
+        ...
+
     def open_intents(self, strategy: str) -> tuple[IntentEvent, ...]:
         """Return open and unknown intents and those of the last day, of one strategy or (empty) of all."""
         ...
@@ -149,8 +161,8 @@ class Queries:
         service.handle(GetHealth, lambda asked, _caller: self._health(asked.id))
         service.handle(GetTicks, _later(history.ticks))
         service.handle(GetRates, _later(history.rates))
-        service.handle(GetDeals, _later(history.deals))
-        service.handle(GetHistoryOrders, _later(history.history_orders))
+        service.handle(GetDeals, _later(history.deals, self._attributed))
+        service.handle(GetHistoryOrders, _later(history.history_orders, self._attributed))
 
     def _snapshot(self, asked: GetSnapshot, _caller: Caller) -> Reply:
         view = self._view
@@ -243,6 +255,13 @@ class Queries:
             )
         return OrderReply(asked.id, found, repeated=True)
 
+    def _attributed(self, reply: Reply) -> Reply:
+        if isinstance(reply, Deals):
+            return msgspec.structs.replace(reply, deals=tuple(map(self._view.attributed_deal, reply.deals)))
+        if isinstance(reply, Orders):
+            return msgspec.structs.replace(reply, orders=tuple(map(self._view.attributed_order, reply.orders)))
+        return reply
+
     def _margin(self, asked: CalculateMargin, caller: Caller) -> Reply | None:
         side = _SIDES.get(asked.side)
         if side is None:
@@ -294,11 +313,12 @@ def _number(result: LinkResult, caller: Caller) -> float | None:
 
 def _later(
     ask: Callable[[R, Callable[[Reply], None], Callable[[BusError], None]], None],
+    finish: Callable[[Reply], Reply] = lambda reply: reply,
 ) -> Callable[[R, Caller], Reply | None]:
     """Return a handler that answers through the caller when the terminal has answered."""
 
     def handle(asked: R, caller: Caller) -> Reply | None:
-        ask(asked, caller.reply, caller.fail)
+        ask(asked, lambda reply: caller.reply(finish(reply)), caller.fail)
         return None
 
     return handle

@@ -9,6 +9,7 @@ from broker_adapter.order_desk import OrderDesk
 from broker_adapter.order_service import OrderService
 from broker_adapter.server_clock import ServerClock
 from broker_adapter.streams import Streams
+from broker_adapter.trade_events import attributed_deal, attributed_order
 from broker_adapter.trade_poll import TradePoll
 from market.instrument import Instrument
 from mt5bus.home import Home
@@ -138,7 +139,16 @@ class Trading:
     def last_deals(self) -> tuple[Deal, ...]:
         """The newest deals of the last read, oldest first."""
         deals = self._poll.last.deals if self._poll.last is not None else ()
-        return tuple(sorted(deals, key=lambda deal: (deal.time_ms, deal.ticket))[-LAST_DEALS:])
+        newest = sorted(deals, key=lambda deal: (deal.time_ms, deal.ticket))[-LAST_DEALS:]
+        return tuple(map(self.attributed_deal, newest))
+
+    def attributed_deal(self, deal: Deal) -> Deal:
+        """Return the deal with its strategy and order id, if it is ours."""
+        return attributed_deal(deal, self.desk.book)
+
+    def attributed_order(self, order: Order) -> Order:
+        """Return the order with its strategy and order id, if it is ours."""
+        return attributed_order(order, self.desk.book)
 
     @property
     def trading_mode(self) -> str:

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from protocol.keys import KeyStore
 from protocol.loop import Loop
-from protocol.messages import GetTickRange, Reply, TickBatch, Ticks
+from protocol.messages import GetTicks, Reply, TickBatch, Ticks
 from protocol.requests import Requester
 from protocol.subscriber import StreamSubscriber
-from protocol.ticks import ticks_array
+from protocol.ticks import TICK_DTYPE, TickArray, ticks_array
 from tests.integration.conftest import System
 from tests.waiting import eventually
 
@@ -28,6 +29,7 @@ XAUUSD = "ticks/lean_oanda/xauusd/20140505_quote.zip"
 EURUSD = "ticks/lean_fxcm/eurusd/20140505_quote.zip"
 MAY_5_MS = int(datetime(2014, 5, 5, tzinfo=UTC).timestamp() * 1000)
 FIVE_HOURS_MS = 5 * 3600 * 1000
+DAY_MS = 24 * 3600 * 1000
 
 CONFIG = """
 [bus]
@@ -44,6 +46,7 @@ hold = true
 [paper.feed]
 kind = "files"
 speed = "max"
+step_ms = 60000
 
 [[paper.feed.files]]
 symbol = "XAUUSD"
@@ -117,30 +120,33 @@ class Listener:
         return batches[-1].first + len(batches[-1]) - 1 if batches else 0
 
     def ticks(self, symbol: str) -> NDArray[np.float64]:
-        """Return (n, 3): time, bid, ask of every tick, the head before joining fetched by its numbers."""
+        """Return (n, 3): time, bid, ask of every tick; the head before joining comes from the tick history."""
         batches = self.batches[symbol]
-        head = self._head(symbol, batches[0].epoch, batches[0].first - 1)
-        array = np.concatenate([ticks_array(records) for records in [*head, *(b.records for b in batches)]])
+        head = self._head(symbol, batches[0].first - 1)
+        array = np.concatenate([head, *(ticks_array(batch.records) for batch in batches)])
         return np.stack([array["time_msc"].astype(np.float64), array["bid"], array["ask"]], axis=1)
 
-    def _head(self, symbol: str, epoch: int, count: int) -> list[bytes]:
-        pages: list[bytes] = []
-        first = 1
-        while first <= count:
-            replies: list[Reply] = []
-            wanted = min(4096, count - first + 1)
-            self.queries.ask(
-                lambda i, first=first, wanted=wanted: GetTickRange(i, symbol, epoch, first, wanted),  # type: ignore[misc]
-                on_reply=replies.append,
-                on_error=_raise,
-                deadline_s=5,
-            )
-            turn_until(self.loop, lambda replies=replies: bool(replies), timeout_s=6, what="missed ticks")  # type: ignore[misc]
-            page = replies[0]
-            assert isinstance(page, Ticks)
-            pages.append(page.records)
-            first += len(page.records) // 60
-        return pages
+    def _head(self, symbol: str, count: int) -> TickArray:
+        pages = [np.empty(0, TICK_DTYPE)]
+        ask_from = (MAY_5_MS, 0)
+        while sum(map(len, pages)) < count:
+            page = self._page(symbol, *ask_from)
+            pages.append(ticks_array(page.records))
+            ask_from = (page.next_ms, page.next_skip)
+        return np.concatenate(pages)[:count]
+
+    def _page(self, symbol: str, from_ms: int, skip: int) -> Ticks:
+        replies: list[Reply] = []
+        self.queries.ask(
+            lambda request_id: GetTicks(request_id, symbol, from_ms, MAY_5_MS + 2 * DAY_MS, skip),
+            on_reply=replies.append,
+            on_error=_raise,
+            deadline_s=10,
+        )
+        turn_until(self.loop, lambda: bool(replies), timeout_s=11, what="a page of the tick history")
+        page = replies[0]
+        assert isinstance(page, Ticks)
+        return page
 
     def close(self) -> None:
         """Leave."""
@@ -149,9 +155,7 @@ class Listener:
         self.loop.close()
 
 
-def _keys(folder: Path):  # type: ignore[no-untyped-def]
-    from protocol.keys import KeyStore
-
+def _keys(folder: Path) -> KeyStore:
     store = KeyStore(folder)
     store.ensure()
     return store
@@ -210,7 +214,7 @@ def _assert_store_equals_terminal(system: System) -> None:
     wanted = {deal.ticket: (deal.symbol, deal.volume, deal.price, deal.profit, deal.time_ms) for deal in deals}
 
     def stored() -> dict[int, tuple[object, ...]]:
-        path = system.loaded().home.store / "store.sqlite"
+        path = system.loaded().home.store / "store.sqlite3"
         with sqlite3.connect(f"file:{path.as_posix()}?mode=ro", uri=True) as store:
             rows = store.execute("SELECT ticket, symbol, volume, price, profit, time_ms FROM deals WHERE symbol != ''")
             return {row[0]: tuple(row[1:]) for row in rows}
