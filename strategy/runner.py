@@ -24,6 +24,7 @@ from protocol.event_follower import Asks
 from protocol.loop import Loop
 from protocol.messages import (
     MAX_PAGE,
+    Account,
     BarUpdate,
     Event,
     IntentEvent,
@@ -181,12 +182,7 @@ class Runner:
             return
         if self._dispatcher is None:
             self._join(snapshot)
-        elif (
-            snapshot.account is not None
-            and AccountKey(snapshot.account.server, snapshot.account.login) != self._account
-        ):
-            self._fail(f"the account changed to {snapshot.account.login} at {snapshot.account.server}: start anew")
-        else:
+        elif self._is_same_account(snapshot.account):
             self._heard = EventPosition(snapshot.log_id, snapshot.offset)
             self._hear(snapshot.intents)
             self._arrive(Joined(snapshot))
@@ -401,16 +397,19 @@ class Runner:
         news = self._observer.news(dispatcher.world)
         if news is None:
             return True
-        account = news.account
-        if account is not None and AccountKey(account.server, account.login) != self._account:
-            self._fail(
-                f"the account changed to {account.login} at {account.server}: start the node anew to trade there"
-            )
+        if not self._is_same_account(news.account):
             return False
         self._log.append(dispatcher.dispatch(now_ms, news))
         return True
 
     # -- helpers ------------------------------------------------------------------------------------------------------
+
+    def _is_same_account(self, account: Account | None) -> bool:
+        """Return whether this is still the account that the ids are derived from; end the strategy if not."""
+        if account is None or AccountKey(account.server, account.login) == self._account:
+            return True
+        self._fail(f"the account changed to {account.login} at {account.server}: start the node anew to trade there")
+        return False
 
     def _runs(self) -> bool:
         return self.phase not in {"failed", "ended"}
@@ -425,10 +424,7 @@ class Runner:
             self._waiting.clear()
             log.error(
                 "a strategy was stopped; its positions keep their SL and TP",
-                extra={
-                    "strategy": self.name,
-                    "reason": reason,
-                },
+                extra={"strategy": self.name, "reason": reason},
             )
 
     def _hear(self, intents: tuple[IntentEvent, ...]) -> None:
