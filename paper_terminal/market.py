@@ -54,7 +54,7 @@ def make_feed(settings: Settings, *, resume_ms: int | None) -> Feed:
         FeedError: a file cannot be used.
         SettingsError: the start is no date, or a symbol has no price.
     """
-    start_ms = _parsed_start_ms(settings.feed) if resume_ms is None else resume_ms
+    start_ms = _parsed_start_ms(settings.feed) if resume_ms is None else resume_ms + 1
     if settings.feed.kind == "files":
         files = [
             TickFile(path=path, symbol=each.symbol, format_name=each.format, zone=each.zone)
@@ -62,7 +62,7 @@ def make_feed(settings: Settings, *, resume_ms: int | None) -> Feed:
             for name in each.paths
             for path in _expanded(Path(name))
         ]
-        return FileFeed(files, crossed=settings.feed.crossed, start_ms=None if start_ms is None else start_ms + 1)
+        return FileFeed(files, crossed=settings.feed.crossed, start_ms=start_ms)
     return SyntheticFeed(
         settings.feed.seed,
         _synthetic_symbols(settings),
@@ -84,7 +84,7 @@ def _parsed_start_ms(feed: FeedSettings) -> int | None:
     except ValueError as error:
         raise SettingsError(f"feed.start: {feed.start!r} is not an ISO date and time") from error
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return int(moment.timestamp() * 1000) - 1
+    return int(moment.timestamp() * 1000)
 
 
 def _synthetic_symbols(settings: Settings) -> list[SyntheticSymbol]:
