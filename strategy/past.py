@@ -13,7 +13,7 @@ from strategy.inputs import SymbolBars
 
 DEADLINE_S = 10.0
 BACKOFF_FIRST_S = 0.25
-BACKOFF_MAX_S = 5.0
+BACKOFF_MAX_S = 2.0
 
 
 class PastReader:
@@ -28,28 +28,28 @@ class PastReader:
         self._queries = queries
         self._on_trouble = on_trouble
         self._serial = 0
-        self._failures = 0
+        self._snapshots = 0
 
     def cancel(self) -> None:
         """Forget what is being asked."""
         self._serial += 1
 
     def snapshot(self, done: Callable[[Snapshot], None]) -> None:
-        """Read the state once more, after a pause that grows with every call until something else is read."""
+        """Read the state once more, after a pause that grows with every call."""
         self.cancel()
+        self._snapshots += 1
 
         def answered(reply: Reply) -> None:
             if isinstance(reply, Snapshot):
                 done(reply)
 
-        self._after_pause(lambda: self._ask(GetSnapshot, answered))
+        self._after_pause(self._snapshots, lambda: self._ask(GetSnapshot, answered))
 
     def bars(
         self, symbols: Sequence[str], timeframe: str, count: int, done: Callable[[tuple[SymbolBars, ...]], None]
     ) -> None:
         """Read the newest `count` completed bars of each symbol."""
         self.cancel()
-        self._failures = 0
         pages: dict[str, bytes] = {}
 
         def answered(reply: Reply) -> None:
@@ -104,7 +104,7 @@ class PastReader:
 
         self._ask(lambda request_id: GetEvents(request_id, after.offset, after.log_id), answered)
 
-    def _ask(self, make: Callable[[int], Request], on_reply: Callable[[Reply], None]) -> None:
+    def _ask(self, make: Callable[[int], Request], on_reply: Callable[[Reply], None], *, failures: int = 0) -> None:
         serial = self._serial
 
         def answered(reply: Reply) -> None:
@@ -114,14 +114,13 @@ class PastReader:
         def failed(error: BusError) -> None:
             if serial == self._serial:
                 self._on_trouble(error.text)
-                self._after_pause(lambda: self._ask(make, on_reply))
+                self._after_pause(failures, lambda: self._ask(make, on_reply, failures=failures + 1))
 
         self._queries.ask(make, on_reply=answered, on_error=failed, deadline_s=DEADLINE_S)
 
-    def _after_pause(self, action: Callable[[], None]) -> None:
+    def _after_pause(self, failures: int, action: Callable[[], None]) -> None:
         serial = self._serial
-        pause_s = min(BACKOFF_FIRST_S * 2**self._failures, BACKOFF_MAX_S)
-        self._failures = min(self._failures + 1, 10)
+        pause_s = min(BACKOFF_FIRST_S * 2 ** min(failures, 10), BACKOFF_MAX_S)
 
         def act() -> None:
             if serial == self._serial:
