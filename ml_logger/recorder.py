@@ -36,7 +36,7 @@ from protocol.numbering import EventPosition
 JOIN_DEADLINE_S = 5.0
 JOIN_RETRY_S = 0.25
 STORE_RETRY_FIRST_S = 0.5
-STORE_RETRY_MAX_S = 30.0
+STORE_RETRY_MAX_S = 10.0
 SILENCE_S = 5.0  # beacons come every second
 
 log = logging.getLogger(__name__)
@@ -253,8 +253,6 @@ class Recorder:
         except StoreUnavailable as error:
             self._stall(error)
             return
-        self._retry_s = STORE_RETRY_FIRST_S
-        self.trouble = ""
         self._join()
 
     def _stall(self, error: StoreUnavailable) -> None:
@@ -312,6 +310,9 @@ class Recorder:
         except StoreUnavailable as error:
             self._stall(error)
             return
+        # Only a write shows that the store is back: a locked one can be opened and read.
+        self._retry_s = STORE_RETRY_FIRST_S
+        self.trouble = ""
         self._held = position
         self._batch = Batch(self._adapter)
         self._account, self._epoch, self._bar_gaps = None, 0, 0
