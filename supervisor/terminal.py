@@ -50,8 +50,8 @@ def terminal_spec(loaded: Loaded) -> ChildSpec | None:
 
 
 def paper_settings_file(loaded: Loaded) -> Path:
-    """Return where the [paper] table is handed to the paper terminal."""
-    return loaded.home.run / "paper.toml"
+    """Return where the [paper] table is handed to the paper terminal: among its own files, for it holds passwords."""
+    return loaded.home.terminal / "from-mt5bus.toml"
 
 
 def write_paper_settings(loaded: Loaded) -> None:
