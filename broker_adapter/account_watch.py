@@ -167,6 +167,8 @@ class AccountWatch:
             if intent is None or intent.state is not State.SENT:
                 del self._settling[number]
                 continue
+            if read.started_ns < settling.answered_ns:
+                continue  # its positions may be older than its deals: who hears "done" must find both
             if self._settle_one(intent, settling, read, batch):
                 del self._settling[number]
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from broker_adapter.broker_state import opposite, side_of_order, side_of_position
 from broker_adapter.journal_records import EventRecord
-from broker_adapter.order_desk import OrderDesk
+from broker_adapter.order_desk import FLATTEN_PREFIX, OrderDesk
 from broker_adapter.order_ledger import Batch
 from broker_adapter.order_requests import Draft
 from broker_adapter.risk_gate import closing_volume
@@ -95,7 +95,7 @@ class OrderService:
         for position in positions:
             try:
                 for piece, draft in enumerate(self._closes_of(position)):
-                    name = f"~flatten:{serial}:{position.identifier}:{piece}"
+                    name = f"{FLATTEN_PREFIX}{serial}:{position.identifier}:{piece}"
                     desk.submit_internal(draft, client_order_id=name, strategy=position.strategy)
             except (BusError, FillingError) as error:
                 problems.append(f"position {position.ticket}: {error}")
@@ -109,7 +109,7 @@ class OrderService:
                     order=order.ticket,
                     reduces=True,
                 )
-                name = f"~flatten:{serial}:order:{order.ticket}"
+                name = f"{FLATTEN_PREFIX}{serial}:order:{order.ticket}"
                 desk.submit_internal(draft, client_order_id=name, strategy=order.strategy)
             except BusError as error:
                 problems.append(f"order {order.ticket}: {error}")
