@@ -16,8 +16,8 @@ from mt5bus.home import Home
 from mt5bus.settings import Settings
 from protocol.errors import NotFound, NotReady
 from protocol.loop import Loop
-from protocol.messages import Account, Deal, Event, IntentEvent, Order, OrderCounts, Position, Quote
-from protocol.service import Service
+from protocol.messages import Account, Deal, Done, Event, IntentEvent, Order, OrderCounts, Position, Quote, Reconnect
+from protocol.service import Caller, Service
 
 LAST_DEALS = 10
 
@@ -80,6 +80,7 @@ class Trading:
         service: Service,
     ) -> None:
         self._poll = poll
+        self._connection = connection
         self._journal = Journal(loop, home.adapter, epoch=epoch, keep_days=settings.adapter.ids_kept_days)
         self.desk = OrderDesk(
             loop.clock,
@@ -91,7 +92,12 @@ class Trading:
             poll_now=poll.poll_now,
         )
         OrderService(service, self.desk)
+        service.handle(Reconnect, self._on_reconnect)
         poll.on_read = self.desk.on_read
+
+    def _on_reconnect(self, request: Reconnect, _caller: Caller) -> Done:
+        self._connection.reconnect()
+        return Done(request.id, "the adapter is attaching to the terminal anew")
 
     def on_connection(self) -> None:
         """Take note that the state of the connection changed. (The reads themselves tell the desk.)"""
