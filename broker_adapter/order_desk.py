@@ -67,6 +67,10 @@ class Market(Protocol):
         """Return market time, UTC milliseconds."""
         ...
 
+    def check_connection(self) -> None:
+        """Return if the trade link is attached. Raises NotReady or CircuitOpen."""
+        ...
+
     def to_server_ms(self, utc_ms: int) -> int:
         """Return what the server's clock shows at a moment."""
         ...
@@ -243,6 +247,7 @@ class OrderDesk:
 
         Raises:
             NotReady: Not now; the text says why.
+            CircuitOpen: The terminal could not be attached to several times in a row.
         """
         last = self._watch.last
         if last is None or not self._reconciled:
@@ -252,6 +257,7 @@ class OrderDesk:
             raise NotReady(
                 f"the account was last read {age_s:.1f} s ago: the terminal does not answer; try again later"
             )
+        self._market.check_connection()
         if not last.connected:
             raise NotReady("the terminal is not connected to the broker: try again later")
         if not self._journal.has_room:

@@ -50,6 +50,11 @@ class MarketView:
         """Return the newest quote."""
         return next((quote for quote in self._streams.quotes() if quote.symbol == symbol), None)
 
+    def check_connection(self) -> None:
+        """Return if the trade link is attached. Raises NotReady or CircuitOpen."""
+        if not self._connection.ready_to_trade:
+            raise self._connection.not_ready()
+
     @property
     def server_time_known(self) -> bool:
         """Whether the server's offset from UTC is more than assumed."""

@@ -18,7 +18,7 @@ from broker_adapter.order_desk import OrderDesk
 from market.instrument import Instrument
 from mt5bus.settings import Adapter, Risk, Settings
 from protocol.clock import ManualClock
-from protocol.errors import BusError, NotFound
+from protocol.errors import BusError, NotFound, NotReady
 from protocol.messages import (
     Account,
     Deal,
@@ -298,6 +298,7 @@ class World:
             adapter=Adapter(risk=risk or Risk(max_volume_per_symbol=50.0), fixed_magic=fixed_magic)
         )
         self.server_time_known = True
+        self.attached = True
         self.quote_ = Quote("EURUSD", self.clock.wall_ms(), BID, ASK)
         self.published: list[Event] = []
         self.polls_asked = 0
@@ -325,6 +326,10 @@ class World:
 
     def quote(self, symbol: str) -> Quote | None:
         return msgspec.structs.replace(self.quote_, time_ms=self.clock.wall_ms())
+
+    def check_connection(self) -> None:
+        if not self.attached:
+            raise NotReady("the terminal is not attached")
 
     def market_ms(self) -> int:
         return self.clock.wall_ms()

@@ -492,8 +492,12 @@ def test_nothing_is_taken_before_the_account_is_known(tmp_path: Path) -> None:
     assert world.ask(buy("b")).error.code == "not_ready"
     world.broker.connected = True
     world.read()
+    world.attached = False
+    assert world.ask(buy("c")).error.code == "not_ready"
+    world.attached = True
     world.clock.advance(6)
     assert world.ask(buy("c")).error.code == "not_ready"
+    assert world.desk.intent("c") is None
     world.close()
 
 
