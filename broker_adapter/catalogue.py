@@ -23,6 +23,7 @@ from protocol.loop import Loop
 from protocol.messages import SymbolMatch
 
 REFRESH_INTERVAL_S = 60.0
+INCOMPLETE_INTERVAL_S = 2.0
 _RETRY_S = 2.0
 _MOST_SYMBOLS = 200_000
 
@@ -57,6 +58,7 @@ class Catalogue:
         self._instruments: dict[str, Instrument] = {}
         self._announced: dict[str, str] = {}
         loop.every(REFRESH_INTERVAL_S, self._refresh)
+        loop.every(INCOMPLETE_INTERVAL_S, self._complete)
 
     def load(self) -> None:
         """Read the whole list; at every attaching of the bulk link."""
@@ -214,6 +216,13 @@ class Catalogue:
         for symbol, broker in self._broker_names.items():
             ask = self._ask_info if symbol in self._instruments else self._select
             ask(symbol, broker)
+
+    def _complete(self) -> None:
+        # Before a symbol's first quote a terminal may have no tick value for it, and nobody can size an order.
+        if self._connection.attached(LinkRole.BULK):
+            for symbol, instrument in self._instruments.items():
+                if instrument.tick_value <= 0:
+                    self._ask_info(symbol, instrument.broker_symbol)
 
     def _announce(self) -> None:
         usable = {symbol: name for symbol, name in self._broker_names.items() if symbol in self._instruments}

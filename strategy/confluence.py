@@ -130,6 +130,8 @@ class Confluence(Strategy):
         quote = context.quote(instrument.symbol)
         if quote is None:
             return "", "no quote yet"
+        if instrument.tick_value <= 0:
+            return "", "the terminal has no tick value yet"
         sl, tp, risk = self._levels(instrument, quote, direction, atr)
         if sl <= 0 or tp <= 0:
             return "", "the stop would be below zero"

@@ -205,7 +205,7 @@ class Dispatcher:
             case TicksArrived():
                 self._ticks(input)
             case Observed():
-                self.world.observe(input.account, input.positions, input.quotes)
+                self.world.observe(input.account, input.positions, input.quotes, input.instruments)
             case Occurred():
                 self._event(input.event, missed=input.missed)
             case Fired():

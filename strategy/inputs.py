@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from market.bars import Bar
+from market.instrument import Instrument
 from protocol import codec
 from protocol.errors import DataInvalid
 from protocol.messages import Account, Event, IntentEvent, Quote, Request, Snapshot
@@ -111,11 +112,15 @@ class PositionMark(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Observed(msgspec.Struct, frozen=True, array_like=True, tag="observed"):
-    """The newest account, own positions' worth and quotes, told only when a callback follows and they changed."""
+    """The newest account, own positions' worth, quotes and specifications.
+
+    Told only when a callback follows and they changed.
+    """
 
     account: Account | None
     positions: tuple[PositionMark, ...]
     quotes: tuple[Quote, ...]
+    instruments: tuple[Instrument, ...] = ()
 
 
 class Occurred(msgspec.Struct, frozen=True, array_like=True, tag="event"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from market.instrument import Instrument
 from mt5bus.config import Loaded
 from mt5bus.home import file_name
 from mt5bus.settings import Settings
@@ -22,6 +23,7 @@ from strategy.loading import load_strategy
 from strategy.market_clock import MarketClock
 from strategy.runner import Runner
 from strategy.sdk import Strategy
+from strategy.specifications import Specifications
 
 NAME = "strategy"
 CLOCK_INTERVAL_S = 0.05
@@ -88,6 +90,7 @@ class StrategyNode:
             symbols=_symbols(settings),
             lag_limit_ms=_lag_limit_ms(strategies),
         )
+        self.specifications = Specifications(loop, self.queries, _symbols(settings), on_instrument=self._on_instrument)
         self.life = NodeLife(
             loop,
             context,
@@ -116,6 +119,7 @@ class StrategyNode:
         self._stop("the node ends")
         for timer in self._timers:
             timer.cancel()
+        self.specifications.close()
         self.subscriber.close()
         self.orders.close()
         self.queries.close()
@@ -155,6 +159,10 @@ class StrategyNode:
         self.market.on_time(update.market_ms)
         for runner in self.runners:
             runner.on_state(update)
+
+    def _on_instrument(self, instrument: Instrument) -> None:
+        for runner in self.runners:
+            runner.on_instrument(instrument)
 
     def _on_beacon(self, beacon: Beacon) -> None:
         self._handled += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from market.instrument import Instrument
 from protocol.messages import Position, Quote, StateUpdate, TickBatch
 from protocol.ticks import first_tick
 from strategy.inputs import Observed, PositionMark
@@ -22,6 +23,12 @@ class Observer:
         self._quotes: dict[str, Quote] = {}
         self._fresh: set[str] = set()
         self._state: StateUpdate | None = None
+        self._instruments: dict[str, Instrument] = {}
+
+    def on_instrument(self, instrument: Instrument) -> None:
+        """Take a specification."""
+        if instrument.symbol in self._symbols:
+            self._instruments[instrument.symbol] = instrument
 
     def on_ticks(self, symbol: str, batch: TickBatch, *, told: bool = False) -> None:
         """Take the newest of some ticks. `told`: the strategy is told of the ticks themselves, so this is no news."""
@@ -46,7 +53,11 @@ class Observer:
         marks = [_mark(each) for each in state.positions] if state is not None else []
         positions = tuple(mark for mark in marks if mark.identifier in world.positions)
         quotes = tuple(self._quotes[symbol] for symbol in sorted(fresh))
-        return Observed(account, positions, quotes) if account or positions or quotes else None
+        read, self._instruments = self._instruments, {}
+        changed = tuple(each for symbol, each in sorted(read.items()) if world.instruments.get(symbol) != each)
+        if not (account or positions or quotes or changed):
+            return None
+        return Observed(account, positions, quotes, changed)
 
     def _take(self, quote: Quote) -> None:
         self._quotes[quote.symbol] = quote

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from market.instrument import Instrument
 from mt5bus.settings import StrategySettings
 from protocol.event_follower import Asks
 from protocol.loop import Loop
@@ -218,6 +219,10 @@ class Runner:
     def on_state(self, update: StateUpdate) -> None:
         """Take what account, positions and prices are worth now."""
         self._observer.on_state(update)
+
+    def on_instrument(self, instrument: Instrument) -> None:
+        """Take a symbol's specification."""
+        self._observer.on_instrument(instrument)
 
     def on_epoch(self, epoch: int) -> None:
         """Note which life of the adapter speaks: after its restart the bars of the time between are fetched."""

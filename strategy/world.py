@@ -135,7 +135,13 @@ class World:
             case _:
                 return False
 
-    def observe(self, account: Account | None, positions: Iterable[PositionMark], quotes: Iterable[Quote]) -> None:
+    def observe(
+        self,
+        account: Account | None,
+        positions: Iterable[PositionMark],
+        quotes: Iterable[Quote],
+        instruments: Iterable[Instrument] = (),
+    ) -> None:
         """Take over what things are worth now."""
         self.account = account or self.account
         for seen in positions:
@@ -146,6 +152,8 @@ class World:
                 )
         for quote in quotes:
             self.quotes[quote.symbol] = quote
+        for instrument in instruments:
+            self.instruments[instrument.symbol] = instrument
 
     def busy(self, symbol: str, *, now_ms: int) -> bool:
         """Return whether an order of ours on `symbol` has no final outcome yet, or its position does not show yet."""

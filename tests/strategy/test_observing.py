@@ -67,3 +67,17 @@ def test_state_does_not_bring_back_a_position_that_an_event_closed() -> None:
     assert news is not None
     seen.observe(news.account, news.positions, news.quotes)
     assert seen.positions == {}
+
+
+def test_changed_specification_is_news_once() -> None:
+    seen = world()
+    known = seen.instruments["EURUSD"]
+    observer = Observer(["EURUSD"])
+    observer.on_instrument(known)
+    assert observer.news(seen) is None
+    fresh = msgspec.structs.replace(known, tick_value=known.tick_value * 2)
+    observer.on_instrument(fresh)
+    assert observer.news(seen) == Observed(None, (), (), (fresh,))
+    seen.observe(None, (), (), (fresh,))
+    observer.on_instrument(fresh)
+    assert observer.news(seen) is None
