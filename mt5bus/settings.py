@@ -190,9 +190,6 @@ class Adapter(Section, frozen=True):
     event_poll_interval_ms: Annotated[
         Milliseconds, Meta(description="between two looks at orders, positions and deals: ms")
     ] = 250
-    bulk_chunk_bytes: Annotated[int, Meta(ge=4096, le=1 << 20, description="largest piece of a bulk answer: bytes")] = (
-        256 * 1024
-    )
     deals_overlap_h: Annotated[int, Meta(ge=1, le=168, description="deals are re-read this far back: hours")] = 24
     not_executed_after_s: Annotated[
         float,
@@ -220,7 +217,6 @@ class StrategySettings(Section, frozen=True, rename={"class_path": "class"}):
     symbols: Annotated[tuple[SymbolName, ...], Meta(description="symbols it sees; [] = all the adapter streams")] = ()
     timeframe: Annotated[TimeframeName, Meta(description="bars it sees; one of the adapter's")] = "S5"
     number: Annotated[int, Meta(ge=1, le=65_535, description="its id in every magic number; unique, never reused")] = 1
-    disable_ml: Annotated[bool, Meta(description="do not ask the model filter")] = False
     params: Annotated[dict[str, Any], Meta(description="parameters handed to the class")] = field(default_factory=dict)
 
 
@@ -230,9 +226,6 @@ class Logger(Section, frozen=True):
     url: Annotated[str, Meta(description="SQLAlchemy URL; '' = SQLite in store/ of the home")] = ""
     backfill_days: Annotated[int, Meta(ge=0, le=3650, description="history fetched at the first start: days")] = 3
     backfill_chunk_h: Annotated[int, Meta(ge=1, le=24 * 31, description="history fetched in one request: hours")] = 24
-    events_per_request: Annotated[
-        int, Meta(ge=1, le=10_000, description="events fetched in one request when catching up")
-    ] = 500
     commit_interval_ms: Annotated[Milliseconds, Meta(description="longest time before rows are committed: ms")] = 500
     rows_per_commit: Annotated[int, Meta(ge=1, le=100_000, description="rows that commit at once")] = 1000
 
