@@ -49,7 +49,7 @@ class StatusSource:
             store=status.store_status(logger),
             prices=tuple(status.price_status(quote) for quote in adapter.quotes) if adapter else (),
             positions=tuple(status.position_status(position) for position in adapter.positions) if adapter else (),
-            deals=tuple(status.deal_status(deal) for deal in adapter.last_deals) if adapter else (),
+            deals=status.newest_deals(adapter.last_deals) if adapter else (),
         )
 
     def _supervisor(self) -> status.SupervisorStatus:

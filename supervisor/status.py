@@ -277,6 +277,13 @@ def deal_status(deal: Deal) -> DealStatus:
     )
 
 
+def newest_deals(deals: Iterable[Deal]) -> tuple[DealStatus, ...]:
+    """Return deals, newest first."""
+    return tuple(
+        deal_status(deal) for deal in sorted(deals, key=lambda deal: (deal.time_ms, deal.ticket), reverse=True)
+    )
+
+
 def report_detail(report: NodeReport) -> str:
     """Return what a node says of itself in words."""
     if isinstance(report, StrategyReport) and not report.detail:

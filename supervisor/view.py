@@ -96,11 +96,9 @@ def _headline(document: SystemStatus) -> Text:
     account, text = document.account, Text("mt5bus ")
     text.append(document.state, style=_COLOURS.get(document.state, ""))
     if account.login is not None:
-        text.append(
-            f"   account {account.login} {account.server}   balance {_money(account.balance)}"
-            f"   equity {_money(account.equity)} {account.currency}   {account.connection}"
-        )
-        text.append(f"   trading {account.trading_mode}", style="" if account.trading_mode == "active" else "yellow")
+        text.append(f"   account {account.login} at {account.server}   {account.connection}   trading ")
+        text.append(account.trading_mode or "-", style="" if account.trading_mode == "active" else "yellow")
+        text.append(f"\nbalance {_money(account.balance)}   equity {_money(account.equity)} {account.currency}")
     return text
 
 
@@ -108,7 +106,7 @@ def _processes(document: SystemStatus) -> Table:
     table = _table("process", "state", "pid", "uptime", "restarts", "pong age", "lag", "cpu", "memory", "")
     terminal = document.terminal
     table.add_row(
-        f"terminal ({terminal.kind})",
+        "terminal",
         _state(terminal.state),
         str(terminal.pid or "-"),
         _duration(terminal.uptime_s),
@@ -117,7 +115,7 @@ def _processes(document: SystemStatus) -> Table:
         "",
         f"{terminal.cpu_percent:.0f} %",
         f"{terminal.memory_mb:.0f} MB",
-        Text(terminal.reason, overflow="ellipsis", no_wrap=True),
+        Text(terminal.reason or terminal.kind, overflow="ellipsis", no_wrap=True),
     )
     for node in document.nodes:
         remark = node.detail if node.state == "running" else node.reason or node.detail
@@ -150,10 +148,11 @@ def _counts(document: SystemStatus) -> Table:
     received = sum(stream.received for stream in document.streams)
     gaps = sum(stream.gaps for stream in document.streams)
     skipped = sum(stream.skipped for stream in document.streams)
-    table.add_row("orders", f"{orders.submitted} submitted, {orders.filled} filled, {orders.rejected} rejected")
+    table.add_row("orders", f"{orders.submitted} submitted, {orders.filled} filled, {orders.rejected} rejected,")
     unknown = Text(f"{orders.unknown} unknown", style="red" if orders.unknown else "")
     table.add_row("", unknown)
-    table.add_row("store", f"{store.bars} bars, {store.signals} signals, {store.orders} orders, {store.deals} deals")
+    table.add_row("store", f"{store.bars} bars, {store.signals} signals,")
+    table.add_row("", f"{store.orders} orders, {store.deals} deals")
     table.add_row("streams", f"{received} received, {gaps} gaps, {skipped} skipped")
     return table
 
@@ -198,9 +197,10 @@ def _deals(document: SystemStatus) -> Table:
 
 
 def _table(*headers: str) -> Table:
-    table = Table(box=None, header_style="dim", padding=(0, 1))
+    # Narrow enough for 80 columns: a console on a server has no more.
+    table = Table(box=None, header_style="dim", padding=(0, 1, 0, 0), pad_edge=False)
     for header in headers:
-        table.add_column(header)
+        table.add_column(header, no_wrap=True)
     return table
 
 

@@ -129,9 +129,24 @@ def test_the_view_shows_what_matters(document: SystemStatus) -> None:
     console.print(view.render(document))
     assert isinstance(console.file, StringIO)
     shown = console.file.getvalue()
-    for word in ("degraded", "terminal (paper)", "1 h 2 m", "exit code 7", "EURUSD", "1,003.50 USD", "and 2 more"):
+    for word in ("degraded", "paper", "1 h 2 m", "exit code 7", "EURUSD", "1,003.50 USD", "and 2 more"):
         assert word in shown
     assert "4 submitted, 3 filled, 1 rejected" in shown
+
+
+def test_the_view_fits_into_80_columns(document: SystemStatus) -> None:
+    console = Console(file=StringIO(), width=80)
+    console.print(view.render(document))
+    assert isinstance(console.file, StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    cut = [line for line in lines if "…" in line]
+    assert all("exit code" in line or line.startswith("9 ") for line in cut), cut
+
+
+def test_the_newest_deal_comes_first() -> None:
+    older = msgspec.structs.replace(DEAL, ticket=7, time_ms=900)
+    assert [deal.ticket for deal in status.newest_deals([older, DEAL])] == [8, 7]
 
 
 def test_plain_lines_show_the_same(document: SystemStatus) -> None:
