@@ -353,6 +353,8 @@ class Connection:
     def _step(self, roles: tuple[LinkRole, ...], step: Step) -> None:
         link = self._states[roles]
         link.state = after(link.state, step)
+        if step in {Step.READY, Step.SUCCEEDED}:
+            self._loop.after(0, self._look)  # at once: somebody's turn may have come
         self._announce()
 
     def _announce(self) -> None:

@@ -39,6 +39,8 @@ OnReply = Callable[[Reply], None]
 OnError = Callable[[BusError], None]
 
 _LATEST_MS = 2_145_000_000_000  # the API's dates end in January 2038
+_MOST_SKIPPED = 1_000_000
+_LARGEST_TICKET = 2**63 - 1
 _BUILD_PAGE_TICKS = 32_768
 _WIDEST_WINDOW_MS = 4 * 24 * 3_600_000
 _MOST_TICKS_FOR_BARS = 4_000_000
@@ -71,8 +73,8 @@ class History:
             BusError: It cannot even be asked for.
         """
         self._check_range(request.from_ms, request.to_ms)
-        if request.skip < 0:
-            raise ValidationFailed("skip is negative", {"field": "skip"})
+        if not 0 <= request.skip <= _MOST_SKIPPED:
+            raise ValidationFailed(f"skip is {request.skip}: 0 to {_MOST_SKIPPED}", {"field": "skip"})
         command = ReadTicks(
             self._broker_name(request.symbol),
             self._server_ms(request.from_ms),
@@ -121,6 +123,8 @@ class History:
         Raises:
             BusError: It cannot even be asked for.
         """
+        if not 0 <= request.position_id <= _LARGEST_TICKET:
+            raise ValidationFailed(f"position_id is {request.position_id}: no such number", {"field": "position_id"})
         if request.position_id:
             self._position_deals(request, on_reply, on_error)
             return

@@ -10,6 +10,7 @@ import numpy as np
 
 from broker_adapter.api_failure import ApiFailure, last_failure
 from broker_adapter.api_types import ApiAccount, ApiDeal, ApiOrder, ApiPosition, ApiTerminal
+from broker_adapter.link_history import HistoryReader
 from broker_adapter.link_messages import (
     NO_API,
     NO_TERMINAL,
@@ -86,6 +87,7 @@ class Executor:
         self._module = module
         self._problem = problem
         self._ticks = TickReader(api)
+        self._history = HistoryReader(api)
         self._orders = OrderSender(api, monotonic_ns=monotonic_ns, adapter_lives=adapter_lives)
         self._symbols: tuple[SymbolEntry, ...] = ()
         self._handlers: dict[type[Any], Callable[[Any], Any]] = {
@@ -167,31 +169,22 @@ class Executor:
 
     def _poll_trade(self, command: PollTrade) -> TradePolled:
         api = self._api
-        between = (command.from_s, command.to_s)
         terminal = self._must(api.terminal_info())
         account = self._must(api.account_info())
         positions = self._must(api.positions_get())
         orders = self._must(api.orders_get())
-        orders_total = int(self._must(api.history_orders_total(*between)))
-        history_orders = deals = None
-        if orders_total != command.known_orders:
-            history_orders = self._must(api.history_orders_get(*between))
-        # Deals last: a position that is gone has its deal among them.
-        deals_total = int(self._must(api.history_deals_total(*between)))
-        if deals_total != command.known_deals:
-            deals = self._must(api.history_deals_get(*between))
+        news = self._history.look((command.from_s, command.to_s), serial=command.serial, reread=command.reread)
         afterwards = self._must(api.terminal_info())
         return TradePolled(
             terminal=msgspec.convert(terminal, ApiTerminal, strict=False),
             account=msgspec.convert(account, ApiAccount, strict=False),
             positions=msgspec.convert(positions, tuple[ApiPosition, ...], strict=False),
             orders=msgspec.convert(orders, tuple[ApiOrder, ...], strict=False),
-            history_orders=None
-            if history_orders is None
-            else msgspec.convert(history_orders, tuple[ApiOrder, ...], strict=False),
-            deals=None if deals is None else msgspec.convert(deals, tuple[ApiDeal, ...], strict=False),
-            orders_total=orders_total,
-            deals_total=deals_total,
+            history_orders=msgspec.convert(news.orders, tuple[ApiOrder, ...], strict=False),
+            deals=msgspec.convert(news.deals, tuple[ApiDeal, ...], strict=False),
+            complete=news.complete,
+            more=news.more,
+            serial=news.serial,
             connected_after=bool(afterwards.connected),
         )
 

@@ -140,15 +140,15 @@ class ReadTicks(Command, frozen=True, array_like=True, tag="read_ticks"):
 
 
 class PollTrade(Command, frozen=True, array_like=True, tag="poll_trade"):
-    """Read account, positions, active orders and, if their number changed, history. The value is a `TradePolled`.
+    """Read account, positions and active orders, and what is new in a window of the history: a `TradePolled`.
 
-    `known_deals` and `known_orders` are the totals of the same range at the last poll, -1 to read it in any case.
+    `serial` is the last answer's, 0 to get the whole history; `reread` looks for changes of known records, too.
     """
 
     from_s: int
     to_s: int
-    known_deals: int = -1
-    known_orders: int = -1
+    serial: int = 0
+    reread: bool = False
 
 
 class ReadHistory(Command, frozen=True, array_like=True, tag="read_history"):
@@ -282,21 +282,28 @@ class TickPage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TradePolled(msgspec.Struct, frozen=True, array_like=True):
-    """One look at the account. `deals` and `history_orders` are None where their totals had not changed.
+    """One look at the account.
 
     Read in this order: account, positions, orders, history orders, deals. So a deal may be newer than the positions
-    beside it, never the other way round. `connected_after`: the terminal was still connected to its broker at the end.
+    beside it, never the other way round.
+
+    Attributes:
+        history_orders, deals: Those not handed over yet; with `complete` they begin with all of the window.
+        more: The history is not complete yet: the next look hands over more of it.
+        serial: To be told at the next look.
+        connected_after: The terminal was still connected to its broker at the end.
     """
 
     terminal: ApiTerminal
     account: ApiAccount
     positions: tuple[ApiPosition, ...]
     orders: tuple[ApiOrder, ...]
-    history_orders: tuple[ApiOrder, ...] | None
-    deals: tuple[ApiDeal, ...] | None
-    orders_total: int
-    deals_total: int
-    connected_after: bool = True
+    history_orders: tuple[ApiOrder, ...]
+    deals: tuple[ApiDeal, ...]
+    complete: bool
+    more: bool
+    serial: int
+    connected_after: bool
 
 
 class HistoryPage(msgspec.Struct, frozen=True, array_like=True):

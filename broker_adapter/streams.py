@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 import msgspec
 import zmq
@@ -57,11 +58,11 @@ class TickRing:
         end = min(first + count, self.last + 1)
         index = bisect_right(self._batches, first, key=lambda batch: batch[0]) - 1
         parts = []
-        while index < len(self._batches) and self._batches[index][0] < end:
-            start, records = self._batches[index]
+        for start, records in islice(self._batches, index, None):
+            if start >= end:
+                break
             low = max(0, first - start) * RECORD_BYTES
             parts.append(records[low : (end - start) * RECORD_BYTES])
-            index += 1
         return b"".join(parts)
 
 

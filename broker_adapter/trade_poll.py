@@ -1,7 +1,7 @@
 """Looking at the account again and again: positions, orders, history and deals in one command of the feed link.
 
-The history window reaches some hours back and a day ahead (server time), and is read again only when its totals
-changed. Its start moves in whole hours, so that the totals of two looks can be compared.
+The history window reaches some hours back and a day ahead (server time); after the first look only what is new in it
+comes back. It moves in whole hours, so that the link can compare two looks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from protocol.messages import Account, Deal, Order, Position
 
 _HOUR_S = 3600
 _AHEAD_S = 24 * _HOUR_S
-_FULL_EVERY_S = 60.0
+_REREAD_EVERY_S = 600.0
 _NIGHTLY_S = 7 * 24 * _HOUR_S
 _LATEST_S = 2_145_000_000  # dates end in January 2038
 
@@ -59,9 +59,13 @@ class TradePoll:
         self._pending = False
         self._again = False
         self._window = (0, 0)
-        self._known = (-1, -1)
-        self._history: tuple[tuple[Order, ...], tuple[Deal, ...]] = ((), ())
-        self._full_at_ns = 0
+        self._more = False
+        self._serial = 0
+        self._orders_by_ticket: dict[int, Order] = {}
+        self._deals_by_ticket: dict[int, Deal] = {}
+        self._history_orders: tuple[Order, ...] = ()
+        self._deals: tuple[Deal, ...] = ()
+        self._reread_at_ns = 0
         self._sweep_day = -1
         loop.every(settings.event_poll_interval_ms / 1000, self.poll)
 
@@ -90,15 +94,15 @@ class TradePoll:
         if self._pending or not self._connection.attached(LinkRole.FEED):
             return
         now_ns = self._loop.clock.monotonic_ns()
-        window = self._next_window()
-        if window != self._window or now_ns >= self._full_at_ns:
-            self._known = (-1, -1)
-            self._full_at_ns = now_ns + round(_FULL_EVERY_S * 1e9)
-        self._window = window
+        reread = now_ns >= self._reread_at_ns
+        if reread:
+            self._reread_at_ns = now_ns + round(_REREAD_EVERY_S * 1e9)
+        # The rest of a long history belongs to the window it began with.
+        self._window = self._window if self._more else self._next_window()
         self._pending = True
         self._connection.call(
             LinkRole.FEED,
-            PollTrade(*window, known_deals=self._known[1], known_orders=self._known[0]),
+            PollTrade(*self._window, serial=self._serial, reread=reread and not self._more),
             lambda result: self._on_result(result, now_ns),
             deadline_s=self._deadline_s,
         )
@@ -117,14 +121,18 @@ class TradePoll:
         try:
             polled = result.decode(TradePolled)
         except BusError as error:
+            self._start_over()
             self.failures += 1
-            self._known = (-1, -1)
             if self.failures in {1, 10, 100} or self.failures % 1000 == 0:
                 log.warning("the account could not be read", extra={"reason": error.text, "failures": self.failures})
             return
         self._connection.note_terminal(polled.terminal)
         if not self._connection.note_account(polled.account.login, polled.account.server):
-            self._known = (-1, -1)
+            self._start_over()
+            return
+        self._merge(polled)
+        if polled.more:
+            self.poll()
             return
         self.polls += 1
         self._sweep_day = self._clock.server_ms() // (24 * _HOUR_S * 1000)
@@ -134,21 +142,34 @@ class TradePoll:
             self._again = False
             self.poll()
 
+    def _start_over(self) -> None:
+        self._serial = 0
+        self._more = False
+
+    def _merge(self, polled: TradePolled) -> None:
+        self._serial, self._more = polled.serial, polled.more
+        to_utc_ms, canonical = self._clock.to_utc_ms, self._canonical
+        if polled.complete:
+            self._orders_by_ticket.clear()
+            self._deals_by_ticket.clear()
+        for order in polled.history_orders:
+            self._orders_by_ticket[order.ticket] = order_from(order, to_utc_ms=to_utc_ms, canonical=canonical)
+        for deal in polled.deals:
+            self._deals_by_ticket[deal.ticket] = deal_from(deal, to_utc_ms=to_utc_ms, canonical=canonical)
+        # The same tuple as long as nothing is new: who compares two reads sees it at once.
+        if polled.history_orders or polled.complete:
+            self._history_orders = tuple(self._orders_by_ticket.values())
+        if polled.deals or polled.complete:
+            self._deals = tuple(self._deals_by_ticket.values())
+
     def _read_from(self, polled: TradePolled, started_ns: int) -> BrokerRead:
         to_utc_ms, canonical = self._clock.to_utc_ms, self._canonical
-        orders, deals = self._history
-        if polled.history_orders is not None:
-            orders = tuple(order_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.history_orders)
-        if polled.deals is not None:
-            deals = tuple(deal_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.deals)
-        self._history = (orders, deals)
-        self._known = (polled.orders_total, polled.deals_total)
         return BrokerRead(
             account=account_from(polled.account),
             positions=tuple(position_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.positions),
             orders=tuple(order_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.orders),
-            history_orders=orders,
-            deals=deals,
+            history_orders=self._history_orders,
+            deals=self._deals,
             history_from_ms=to_utc_ms(self._window[0] * 1000),
             connected=polled.terminal.connected and polled.connected_after,
             started_ns=started_ns,

@@ -216,12 +216,14 @@ def test_login_only_after_a_mismatch(rig: Rig) -> None:
     assert attached.account.login == 2002
 
 
-def test_trade_poll_reads_history_only_when_its_totals_changed(rig: Rig) -> None:
+def test_trade_poll_hands_over_the_history_once(rig: Rig) -> None:
     rig.attach()
     first = rig.call(FEED, PollTrade(1, 2_000_000_000)).decode(TradePolled)
-    assert (first.deals, first.history_orders) == ((), ())
-    again = rig.call(FEED, PollTrade(1, 2_000_000_000, 0, 0)).decode(TradePolled)
-    assert (again.deals, again.history_orders) == (None, None)
+    assert (first.complete, first.more, first.deals) == (True, False, ())
+    again = rig.call(FEED, PollTrade(1, 2_000_000_000, first.serial)).decode(TradePolled)
+    assert not again.complete
+    lost = rig.call(FEED, PollTrade(1, 2_000_000_000, first.serial)).decode(TradePolled)
+    assert lost.complete  # an answer that never arrived: everything again
 
 
 def test_orphans_are_ended_before_anything_else(rig: Rig, tmp_path: Path) -> None:
