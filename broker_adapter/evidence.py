@@ -14,6 +14,8 @@ import msgspec
 
 from broker_adapter.broker_state import (
     CLOSING_ENTRIES,
+    DEAL_BUY,
+    DEAL_SELL,
     FINAL_STATES,
     OPENING_ENTRIES,
     ORDER_STATE_CANCELED,
@@ -103,12 +105,12 @@ def _proves(intent: Intent, marks: Marks, *, magic: int, comment: str, order: in
 def _proven_deals(
     intent: Intent, read: BrokerRead, marks: Marks, entries: Container[int], orders: Container[int]
 ) -> list[Deal]:
-    side = intent.side
+    wanted = DEAL_BUY if intent.side == "buy" else DEAL_SELL
     return [
         deal
         for deal in read.deals
-        if deal.entry in entries
-        and side_of_deal(deal) == side
+        if deal.type == wanted
+        and deal.entry in entries
         and (deal.order in orders or _proves(intent, marks, magic=deal.magic, comment=deal.comment, order=deal.order))
     ]
 

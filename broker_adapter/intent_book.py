@@ -28,7 +28,9 @@ class IntentBook:
         self._held: dict[int, Intent] = {}
         self._numbers: dict[str, int] = {}
         self._undurable: dict[int, int] = {}
-        self._attributions: dict[tuple[int, str, int, int, bool], tuple[str, str]] = {}
+        # Whose something is never changes once its order is known; until then a new answer may tell.
+        self._attributed: dict[tuple[int, str, int, int, bool], tuple[str, str]] = {}
+        self._unattributed: dict[tuple[int, str, int, int, bool], tuple[str, str]] = {}
         self._counts = journal.counts()
         self.marks = Marks(tag=tag, fixed_magic=fixed_magic, claimed_orders=_ClaimedOrders(self))
 
@@ -53,11 +55,12 @@ class IntentBook:
         self._count(self._held.get(intent.number) or self._journal.intent_by_number(intent.number), intent)
         self._hold(intent)
         self._undurable[intent.number] = self._undurable.get(intent.number, 0) + 1
-        self._attributions.clear()
+        self._unattributed.clear()
 
     def note(self, intent: Intent) -> None:
         """Take over a state that lives in memory only."""
         self._hold(intent)
+        self._unattributed.clear()
 
     def durable(self, number: int) -> None:
         """Say that one `put` of the intent is on disk."""
@@ -118,12 +121,13 @@ class IntentBook:
     def of(self, *, magic: int, comment: str, order: int, position: int, opening: bool) -> tuple[str, str]:
         """Return strategy and client order id of something on the account; see `trade_events.Attribution`."""
         key = (magic, comment, order, position, opening)
-        found = self._attributions.get(key)
+        found = self._attributed.get(key) or self._unattributed.get(key)
         if found is None:
             found = self._attribute(*key)
-            if len(self._attributions) >= _REMEMBERED:
-                self._attributions.clear()
-            self._attributions[key] = found
+            cache = self._attributed if found[1] else self._unattributed
+            if len(cache) >= _REMEMBERED:
+                cache.clear()
+            cache[key] = found
         return found
 
     def is_ours(self, magic: int, comment: str, position: int) -> bool:

@@ -41,6 +41,7 @@ class Published(msgspec.Struct, frozen=True):
         positions: By identifier, active orders by ticket.
         deals: Tickets of deals told, with their times; final_orders likewise.
         missing_since_ns: Since when a position (by identifier) is missing from connected reads.
+        deals_seen, orders_seen: The tuples last looked through: the same ones again hold nothing new.
     """
 
     positions: dict[int, Position] = {}
@@ -48,6 +49,8 @@ class Published(msgspec.Struct, frozen=True):
     deals: dict[int, int] = {}
     final_orders: dict[int, int] = {}
     missing_since_ns: dict[int, int] = {}
+    deals_seen: tuple[Deal, ...] = ()
+    orders_seen: tuple[Order, ...] = ()
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -92,6 +95,8 @@ def differences(published: Published, read: BrokerRead, whose: Attribution, *, s
             _remembered(published.deals, deals, oldest_ms),
             _remembered(published.final_orders, finals, oldest_ms),
             missing,
+            read.deals,
+            read.history_orders,
         ),
         tuple(position_states),
         tuple(order_states),
@@ -133,6 +138,8 @@ def _order_changes(
     events, states = [], list[tuple[int, Order | None]]()
     for raw in read.orders:
         before = known.get(raw.ticket)
+        if raw.ticket in published.final_orders:
+            continue  # the list of active orders lags behind the history
         if before is not None and _order_facts(before) == _order_facts(raw):
             continue
         order = attributed_order(raw, whose)
@@ -144,6 +151,8 @@ def _order_changes(
 
 
 def _final_orders(published: Published, read: BrokerRead, whose: Attribution) -> tuple[dict[int, int], list[Told]]:
+    if read.history_orders is published.orders_seen:
+        return {}, []
     new = [o for o in read.history_orders if o.state in FINAL_STATES and o.ticket not in published.final_orders]
     new.sort(key=lambda order: (order.time_done_ms, order.ticket))
     # Stored under the ticket alone: its time in UTC changes when the server's offset is learned.
@@ -155,6 +164,8 @@ def _final_orders(published: Published, read: BrokerRead, whose: Attribution) ->
 
 
 def _new_deals(published: Published, read: BrokerRead, whose: Attribution) -> tuple[dict[int, int], list[Told]]:
+    if read.deals is published.deals_seen:
+        return {}, []
     new = [deal for deal in read.deals if deal.ticket not in published.deals]
     new.sort(key=lambda deal: (deal.time_ms, deal.ticket))
     events = [Told(DealEvent(attributed_deal(deal, whose)), deal.time_ms) for deal in new]
