@@ -1,0 +1,389 @@
+"""Who gets in: keys and roles at the sockets, garbage at the ports, and that the others are not disturbed."""
+
+from __future__ import annotations
+
+import socket as sockets
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import zmq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol import codec, service, zap
+from protocol import messages as m
+from protocol.errors import (
+    AuthenticationFailed,
+    BusError,
+    DataInvalid,
+    NoAnswer,
+    NoConnection,
+    NotFound,
+    RiskRefused,
+    UnknownKind,
+)
+from protocol.keys import Identity, new_identity
+from protocol.loop import Loop
+from protocol.requests import Requester
+from protocol.service import Caller, Service
+from protocol.sockets import bind_router, connect_dealer, connect_requester
+from protocol.zap import Gatekeeper
+from tests.protocol.rig import ANY_PORT, FRIEND, SERVER, STRANGER, Peer, endpoint
+from tests.protocol.samples import MESSAGES
+from tests.waiting import eventually
+
+
+class House:
+    """A service on a real socket, and askers in the same loop."""
+
+    def __init__(self) -> None:
+        self.peer = Peer()
+        self.loop = self.peer.loop
+        self.service, self.address = self.peer.service("query")
+        self.service.handle(m.GetHealth, lambda request, caller: m.Done(request.id, caller.name))
+        self.askers: list[Requester] = []
+
+    def asker(self, identity: Identity = FRIEND, address: str = "") -> Requester:
+        """Return a requester."""
+        made = Requester(
+            self.loop,
+            self.loop.context,
+            address or self.address,
+            identity=identity,
+            server_key=SERVER.public,
+            name="adapter",
+        )
+        self.askers.append(made)
+        return made
+
+    def until(self, check: Callable[[], object], what: str = "it") -> None:
+        """Turn until `check`."""
+
+        def turned() -> object:
+            self.loop.turn(10)
+            return check()
+
+        eventually(turned, what=what)
+
+    def ask(
+        self, asker: Requester, make: Callable[[int], m.Request] = m.GetHealth, deadline_s: float = 5
+    ) -> m.Reply | BusError:
+        """Return what comes of a request."""
+        answers: list[m.Reply | BusError] = []
+        asker.ask(make, on_reply=answers.append, on_error=answers.append, deadline_s=deadline_s)
+        self.until(lambda: answers, "an answer")
+        assert len(answers) == 1
+        return answers[0]
+
+    def connected(self, asker: Requester) -> m.Reply | BusError:
+        """Return the first answer that is not about the connection."""
+        answers: list[m.Reply | BusError] = []
+
+        def answered() -> bool:
+            answers.append(self.ask(asker))
+            return not isinstance(answers[-1], NoConnection)
+
+        eventually(answered, what="a connection")
+        return answers[-1]
+
+    def close(self) -> None:
+        """Close everything."""
+        for asker in self.askers:
+            asker.close()
+        self.peer.close()
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    made = House()
+    yield made
+    made.close()
+
+
+def test_a_friend_is_named_to_the_handler(house: House) -> None:
+    reply = house.connected(house.asker())
+    assert isinstance(reply, m.Done)
+    assert reply.text == FRIEND.name
+
+
+@pytest.mark.parametrize("kind", ["stranger", "wrong role"])
+def test_others_are_refused_told_and_counted(house: House, kind: str) -> None:
+    if kind == "wrong role":
+        house.peer.admit(STRANGER, "subscribe", "trade")
+    friend = house.asker()
+    house.connected(friend)
+    stranger = house.asker(STRANGER)
+    house.until(lambda: stranger.refused, "the refusal")
+    assert isinstance(house.ask(stranger), AuthenticationFailed)
+    assert house.peer.gatekeeper.refused == 1
+    assert isinstance(house.ask(friend), m.Done)
+
+
+def test_who_is_admitted_later_gets_in_by_itself(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protocol.refusals.RETRY_S", 0.05)
+    stranger = house.asker(STRANGER)
+    house.until(lambda: stranger.refused, "the refusal")
+    house.peer.admit(STRANGER, "query")
+    house.until(lambda: not stranger.refused, "the admission")
+    assert isinstance(house.connected(stranger), m.Done)
+
+
+def test_no_key_at_all_changes_nothing(house: House) -> None:
+    plain = house.loop.context.socket(zmq.REQ)
+    plain.setsockopt(zmq.LINGER, 0)
+    plain.connect(house.address)
+    plain.send(codec.encode(m.GetHealth(1)))
+    assert isinstance(house.connected(house.asker()), m.Done)
+    assert not plain.poll(50)
+    assert house.service.malformed == 0
+    plain.close()
+
+
+def test_garbage_on_the_port_changes_nothing(house: House) -> None:
+    host, port = house.address.removeprefix("tcp://").split(":")
+    friend = house.asker()
+    house.connected(friend)
+    attackers = [sockets.create_connection((host, int(port))) for _ in range(5)]
+    for number, attacker in enumerate(attackers):
+        attacker.sendall(bytes([255, number]) * 500)
+    assert isinstance(house.ask(friend), m.Done)
+    for attacker in attackers:
+        attacker.close()
+
+
+def test_each_refused_key_is_logged_once(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        stranger = house.asker(STRANGER)
+        house.until(lambda one=stranger: one.refused)  # type: ignore[misc]
+    assert sum("key without the role" in record.message for record in caplog.records) == 1
+    assert house.peer.gatekeeper.refused == 3
+
+
+@given(st.lists(st.binary(max_size=40), max_size=9))
+def test_the_gatekeeper_judges_any_request(parts: list[bytes]) -> None:
+    loop = Loop()
+    keeper = Gatekeeper(loop, lambda role: {})
+    for request in (parts, [b"1.0", b"1", b"query", b"127.0.0.1", b"", b"CURVE", (b"".join(parts) + bytes(32))[:32]]):
+        assert keeper._judge(request)[2] == b"400"
+    keeper.close()
+    loop.close()
+    assert zap.ENDPOINT
+
+
+def test_a_name_beyond_ascii_is_admitted(house: House) -> None:
+    umlaut = new_identity("Händler")
+    house.peer.admit(umlaut, "query")
+    assert house.connected(house.asker(umlaut)) is not None
+    reply = house.ask(house.askers[-1])
+    assert isinstance(reply, m.Done)
+    assert reply.text == "Händler"
+
+
+# The service
+
+
+def test_an_error_in_a_handler_is_the_answer(house: House) -> None:
+    def handler(request: m.GetAccount, caller: Caller) -> m.Reply:
+        raise RiskRefused("no", {"limit": "x"})
+
+    house.service.handle(m.GetAccount, handler)
+    asker = house.asker()
+    house.connected(asker)
+    error = house.ask(asker, m.GetAccount)
+    assert isinstance(error, RiskRefused)
+    assert (error.text, error.details) == ("no", {"limit": "x"})
+    assert isinstance(house.ask(asker, m.GetStatus), NotFound)
+
+
+def test_a_handler_may_answer_later(house: House) -> None:
+    def later(request: m.GetAccount, caller: Caller) -> None:
+        house.loop.after(0.05, lambda: caller.reply(m.Done(request.id, "later")))
+
+    house.service.handle(m.GetAccount, later)
+    asker = house.asker()
+    house.connected(asker)
+    reply = house.ask(asker, m.GetAccount)
+    assert isinstance(reply, m.Done)
+    assert reply.text == "later"
+
+
+def test_req_and_dealer_are_both_answered(house: House) -> None:
+    req = connect_requester(house.loop.context, house.address, identity=FRIEND, server_key=SERVER.public)
+    house.until(lambda: req.poll(0, zmq.POLLOUT), "a connection")
+    req.send(codec.encode(m.GetHealth(5)))
+    house.until(lambda: req.poll(0), "the reply")
+    assert codec.decode(req.recv()).message == m.Done(5, "friend")
+    req.close()
+
+
+def raw(house: House, *parts: bytes) -> list[m.Message]:
+    """Send raw parts from a friend's DEALER; return the answers, the last one to a good request."""
+    dealer = connect_dealer(house.loop.context, house.address, identity=FRIEND, server_key=SERVER.public)
+    house.until(lambda: dealer.poll(0, zmq.POLLOUT), "a connection")
+    dealer.send_multipart(list(parts))
+    dealer.send_multipart([b"", codec.encode(m.GetHealth(99))])
+    answers: list[m.Message] = []
+
+    def answered() -> bool:
+        while dealer.poll(0):
+            answers.append(codec.decode(dealer.recv_multipart()[-1]).message)
+        return bool(answers) and isinstance(answers[-1], m.Done)
+
+    house.until(answered, "the good request's answer")
+    dealer.close()
+    return answers
+
+
+def test_malformed_requests_are_counted_answered_and_change_nothing(house: House) -> None:
+    (error, _) = raw(house, b"", b"v1/get_health//\0\x91\xa1x")
+    assert isinstance(error, m.ErrorReply)
+    assert error.code == DataInvalid.code
+    (error, _) = raw(house, b"", b"v1/get_weather//\0\x91\x07")
+    assert isinstance(error, m.ErrorReply)
+    assert (error.code, error.id) == (UnknownKind.code, 7)
+    (error, _) = raw(house, b"", codec.encode(MESSAGES["tick"], "main", "EURUSD"))
+    assert isinstance(error, m.ErrorReply)
+    assert house.service.malformed == 3
+    assert house.service.requests == 3
+
+
+def test_too_many_parts_are_dropped(house: House) -> None:
+    assert len(raw(house, *[b"x"] * 9)) == 1
+    assert house.service.malformed == 1
+
+
+def test_a_flood_of_garbage_does_not_flood_the_log(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    dealer = connect_dealer(house.loop.context, house.address, identity=FRIEND, server_key=SERVER.public)
+    house.until(lambda: dealer.poll(0, zmq.POLLOUT), "a connection")
+    for number in range(500):
+        dealer.send_multipart([b"", b"garbage %d" % number])
+    house.until(lambda: house.service.malformed == 500, "the count")
+    assert sum("malformed" in record.message for record in caplog.records) == service._LOGGED_MALFORMED
+    dealer.close()
+
+
+@settings(max_examples=25, deadline=None)
+@given(parts=st.lists(st.binary(max_size=200), min_size=1, max_size=6))
+def test_any_parts_change_nothing(parts: list[bytes]) -> None:
+    house = House()
+    try:
+        answers = raw(house, *parts)
+        assert isinstance(answers[-1], m.Done)
+    finally:
+        house.close()
+
+
+def test_an_oversized_request_ends_its_connection_only(house: House) -> None:
+    friend = house.asker()
+    house.connected(friend)
+    dealer = connect_dealer(house.loop.context, house.address, identity=FRIEND, server_key=SERVER.public)
+    house.until(lambda: dealer.poll(0, zmq.POLLOUT), "a connection")
+    dealer.send_multipart([b"", b"v1/get_health//\0" + bytes(1024 * 1024)])
+    assert isinstance(house.ask(friend), m.Done)
+    assert house.service.requests >= 1
+    dealer.close()
+
+
+# The requester
+
+
+def test_no_peer_is_told_at_once(house: House) -> None:
+    lonely = house.asker(address="tcp://127.0.0.1:9")
+    error = house.ask(lonely, deadline_s=60)
+    assert isinstance(error, NoConnection)
+    assert lonely.outstanding == 0
+
+
+def test_deadline_and_late_reply(house: House) -> None:
+    callers: list[tuple[m.GetAccount, Caller]] = []
+    house.service.handle(m.GetAccount, lambda request, caller: callers.append((request, caller)))
+    asker = house.asker()
+    house.connected(asker)
+    error = house.ask(asker, m.GetAccount, deadline_s=0.05)
+    assert isinstance(error, NoAnswer)
+    assert "get_account" in error.text
+    request, caller = callers[0]
+    caller.reply(m.Done(request.id))
+    assert isinstance(house.ask(asker), m.Done)
+    assert asker.outstanding == 0
+
+
+def test_each_of_many_requests_gets_its_own_answer(house: House) -> None:
+    house.service.handle(m.GetPositions, lambda request, caller: m.Done(request.id, request.symbol))
+    asker = house.asker()
+    house.connected(asker)
+    answers: dict[str, m.Reply] = {}
+    for number in range(500):
+        asker.ask(
+            lambda request_id, n=number: m.GetPositions(request_id, str(n)),  # type: ignore[misc]
+            on_reply=lambda reply, n=number: answers.update({str(n): reply}),  # type: ignore[misc]
+            on_error=lambda error: pytest.fail(error.text),
+            deadline_s=10,
+        )
+    house.until(lambda: len(answers) == 500, "every answer")
+    assert all(isinstance(reply, m.Done) and reply.text == name for name, reply in answers.items())
+
+
+def test_a_peer_that_came_back_is_asked_again(house: House) -> None:
+    address = house.address
+    asker = house.asker()
+    house.connected(asker)
+    house.service.close()
+    house.until(lambda: isinstance(house.ask(asker, deadline_s=0.1), NoConnection), "the loss")
+    socket = bind_router(house.loop.context, address, identity=SERVER, domain="query")
+    back = Service(house.loop, socket, adapter="main")
+    back.handle(m.GetHealth, lambda request, caller: m.Done(request.id, "back"))
+    reply = house.connected(asker)
+    assert isinstance(reply, m.Done)
+    assert reply.text == "back"
+    back.close()
+
+
+def test_an_old_order_is_never_delivered_late(house: House) -> None:
+    """What was asked while nobody was there does not arrive when somebody is."""
+    socket = bind_router(house.loop.context, ANY_PORT, identity=SERVER, domain="trade")
+    address = endpoint(socket)
+    socket.close()
+    asker = house.asker(address=address)
+    error = house.ask(asker, lambda i: m.CancelOrder(i, "old", "s", 0, 1))
+    assert isinstance(error, NoConnection)
+    seen: list[str] = []
+    socket = bind_router(house.loop.context, address, identity=SERVER, domain="trade")
+    orders = Service(house.loop, socket, adapter="main")
+    orders.handle(m.CancelOrder, lambda r, c: seen.append(r.client_order_id) or m.Done(r.id))  # type: ignore[func-returns-value]
+    orders.handle(m.GetHealth, lambda r, c: m.Done(r.id))
+    assert isinstance(house.connected(asker), m.Done)
+    assert isinstance(house.ask(asker, lambda i: m.CancelOrder(i, "new", "s", 0, 1)), m.Done)
+    assert seen == ["new"]
+    orders.close()
+
+
+def test_a_callback_may_close_its_requester(house: House) -> None:
+    asker = house.asker()
+    house.connected(asker)
+    closed: list[m.Reply] = []
+
+    def close(reply: m.Reply) -> None:
+        closed.append(reply)
+        asker.close()
+        house.askers.remove(asker)
+
+    for _ in range(3):
+        asker.ask(m.GetHealth, on_reply=close, on_error=lambda error: None, deadline_s=5)
+    house.until(lambda: closed, "the answer")
+    house.loop.turn(50)
+    assert len(closed) == 1
+
+
+def test_a_taken_port_is_told() -> None:
+    peer = Peer()
+    _, address = peer.service()
+    with pytest.raises(NoConnection, match="stop it or set another"):
+        bind_router(peer.loop.context, address, identity=SERVER, domain="query", retry_s=0.15)
+    with pytest.raises(NoConnection, match="cannot bind"):
+        bind_router(peer.loop.context, "tcp://nonsense:x", identity=SERVER, domain="query", retry_s=0)
+    with pytest.raises(NoConnection, match="cannot connect"):
+        connect_dealer(peer.loop.context, "nonsense", identity=FRIEND, server_key=SERVER.public)
+    peer.close()
+    assert threading.active_count() >= 1

@@ -1,0 +1,478 @@
+"""Numbers in order, whatever is lost, repeated or reordered; healing and following on top of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from protocol import messages as m
+from protocol import tick_healer
+from protocol.clock import ManualClock
+from protocol.errors import BusError, NoAnswer, NoConnection, NotFound
+from protocol.event_follower import EventFollower
+from protocol.loop import Loop
+from protocol.numbering import EventPosition, Gap, Sequence, Verdict
+from protocol.tick_healer import TickStream
+from tests.protocol.fake_adapter import bids, snapshot, tick_records
+
+
+def test_sequence_of_one_epoch() -> None:
+    sequence = Sequence()
+    assert sequence.arrive(1, 5, 2) == Verdict(0, None)  # joined in the middle
+    assert sequence.arrive(1, 7, 1) == Verdict(0, None)
+    assert sequence.arrive(1, 10, 2) == Verdict(0, Gap(1, 8, 9))
+    assert sequence.arrive(1, 10, 2) == Verdict(2, None)
+    assert sequence.arrive(1, 11, 3) == Verdict(1, None)
+    assert sequence.beacon(1, 13) is None
+    assert sequence.beacon(1, 15) == Gap(1, 14, 15)
+    assert (sequence.received, sequence.missed) == (7, 4)
+
+
+def test_sequence_over_epochs() -> None:
+    sequence = Sequence()
+    assert sequence.beacon(1, 5) is None
+    assert sequence.arrive(1, 6, 1) == Verdict(0, None)
+    assert sequence.arrive(2, 3, 1) == Verdict(0, Gap(2, 1, 2))
+    assert sequence.arrive(1, 7, 1) == Verdict(1, None)  # of the life before
+    assert sequence.beacon(1, 9) is None
+    assert sequence.beacon(3, 0) is None
+    assert sequence.beacon(3, 1) == Gap(3, 1, 1)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 30), st.integers(1, 5), st.booleans()), max_size=60))
+def test_every_number_is_counted_once(arrivals: list[tuple[int, int, int, bool]]) -> None:
+    """Received and missed together are the numbers from the join on, none of them twice."""
+    sequence = Sequence()
+    received: set[tuple[int, int]] = set()
+    missed: set[tuple[int, int]] = set()
+    for epoch, first, count, is_beacon in arrivals:
+        if is_beacon:
+            gap = sequence.beacon(epoch, first)
+        else:
+            repeated, gap = sequence.arrive(epoch, first, count)
+            new = {(epoch, number) for number in range(first + repeated, first + count)}
+            assert not new & (received | missed)
+            received |= new
+        if gap is not None:
+            new = {(gap.epoch, number) for number in range(gap.first, gap.last + 1)}
+            assert not new & (received | missed)
+            missed |= new
+    assert (sequence.received, sequence.missed) == (len(received), len(missed))
+
+
+class Asked(NamedTuple):
+    """A request that waits for the test to answer it."""
+
+    request: m.Request
+    on_reply: Callable[[m.Reply], None]
+    on_error: Callable[[BusError], None]
+
+
+class ScriptedAsks:
+    """Keeps requests until the test answers."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Asked] = []
+        self._serial = 0
+
+    def ask(
+        self,
+        make: Callable[[int], m.Request],
+        *,
+        on_reply: Callable[[m.Reply], None],
+        on_error: Callable[[BusError], None],
+        deadline_s: float,
+    ) -> int:
+        """Keep the request."""
+        self._serial += 1
+        self.waiting.append(Asked(make(self._serial), on_reply, on_error))
+        return self._serial
+
+
+class Ticks:
+    """A tick stream over a publisher whose frames may be lost."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock(monotonic_ns=1)
+        self.loop = Loop(self.clock)
+        self.asks = ScriptedAsks()
+        self.delivered: list[tuple[int, int]] = []
+        self.stream = TickStream(self.loop, self.asks, "EURUSD", self._deliver, heal=True)
+
+    def _deliver(self, symbol: str, batch: m.TickBatch) -> None:
+        self.delivered += [(batch.epoch, bid) for bid in bids(batch)]
+
+    def answer(self, *, most: int = 1000) -> None:
+        """Answer what waits, at most `most` ticks each."""
+        asked = self.asks.waiting.pop(0)
+        request = asked.request
+        assert isinstance(request, m.GetTickRange)
+        records = tick_records(request.first, min(request.count, most))
+        asked.on_reply(m.Ticks(request.id, "EURUSD", records, first=request.first))
+
+    def turn(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.advance(seconds)
+        self.loop.turn(0)
+
+
+@pytest.fixture
+def ticks() -> Iterator[Ticks]:
+    made = Ticks()
+    yield made
+    made.loop.close()
+
+
+def batch(first: int, count: int = 1, epoch: int = 1) -> m.TickBatch:
+    """Return ticks `first` to ``first + count - 1``."""
+    return m.TickBatch(epoch, first, 1, tick_records(first, count))
+
+
+def test_a_gap_is_healed_before_later_ticks(ticks: Ticks) -> None:
+    ticks.stream.arrive(batch(1))
+    ticks.stream.arrive(batch(6))
+    ticks.stream.arrive(batch(9))
+    assert ticks.delivered == [(1, 1)]
+    ticks.answer(most=3)
+    ticks.answer()
+    ticks.answer()
+    assert ticks.delivered == [(1, n) for n in range(1, 10)]
+    assert (ticks.stream.gaps, ticks.stream.healed, ticks.stream.lost) == (2, 6, 0)
+    assert not ticks.stream.healing
+
+
+def test_more_ticks_than_asked_are_cut(ticks: Ticks) -> None:
+    ticks.stream.arrive(batch(1))
+    ticks.stream.arrive(batch(3))
+    asked = ticks.asks.waiting.pop()
+    asked.on_reply(m.Ticks(1, "EURUSD", tick_records(2, 5), first=2))
+    assert ticks.delivered == [(1, 1), (1, 2), (1, 3)]
+
+
+@pytest.mark.parametrize(
+    "reply", [m.Done(1), m.Ticks(1, "EURUSD", b"", first=2), m.Ticks(1, "EURUSD", tick_records(7, 1), first=7)]
+)
+def test_a_wrong_answer_gives_the_gap_up(ticks: Ticks, reply: m.Reply) -> None:
+    ticks.stream.arrive(batch(1))
+    ticks.stream.arrive(batch(3))
+    ticks.asks.waiting.pop().on_reply(reply)
+    assert ticks.delivered == [(1, 1), (1, 3)]
+    assert ticks.stream.lost == 1
+
+
+def test_failures_are_tried_again_then_given_up(ticks: Ticks) -> None:
+    ticks.stream.arrive(batch(1))
+    ticks.stream.arrive(batch(3))
+    for _ in range(tick_healer.MAX_ATTEMPTS):
+        ticks.asks.waiting.pop().on_error(NoAnswer("late"))
+        ticks.turn(tick_healer.RETRY_S)
+    assert ticks.delivered == [(1, 1), (1, 3)]
+    assert not ticks.asks.waiting
+
+
+def test_a_gap_given_up_while_asked_for_does_not_block_the_next(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tick_healer, "MAX_WAITING_BATCHES", 3)
+    ticks.stream.arrive(batch(1))
+    ticks.stream.arrive(batch(3))
+    ticks.stream.arrive(batch(5))  # waiting: gap 2, tick 3, gap 4, tick 5: one too many
+    ticks.stream.arrive(batch(6))
+    assert ticks.delivered == [(1, 1), (1, 3)]
+    ticks.answer()  # of gap 2, too late
+    ticks.answer()  # of gap 4
+    assert ticks.delivered == [(1, n) for n in (1, 3, 4, 5, 6)]
+    ticks.stream.arrive(batch(7))
+    assert ticks.delivered[-1] == (1, 7)
+
+
+def test_without_healing_a_gap_is_counted() -> None:
+    loop = Loop()
+    stream = TickStream(loop, None, "EURUSD", lambda symbol, ticks: None, heal=False)
+    stream.arrive(batch(1))
+    stream.arrive(batch(4))
+    stream.beacon(1, 6)
+    stream.pass_over(batch(9))
+    assert (stream.gaps, stream.lost, stream.received) == (3, 6, 3)
+    loop.close()
+
+
+class HealingMachine(RuleBasedStateMachine):
+    """Any loss, repeat and restart; answers whole, in parts, late or none: in order, once, and nothing kept back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ticks = Ticks()
+        self.epoch, self.number = 1, 0
+        self.sent: list[m.TickBatch] = []
+        self.ticks.stream.beacon(1, 0)
+
+    @rule(count=st.integers(1, 4), lost=st.booleans())
+    def publish(self, count: int, lost: bool) -> None:
+        made = batch(self.number + 1, count, self.epoch)
+        self.number += count
+        self.sent.append(made)
+        if not lost:
+            self.ticks.stream.arrive(made)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        """A batch comes again, or a lost one late: it was counted as missing, and is not delivered twice."""
+        late = data.draw(st.sampled_from(self.sent))
+        if late.first + len(late) - 1 <= self.ticks.stream._sequence.last or late.epoch < self.epoch:
+            self.ticks.stream.arrive(late)
+
+    @rule()
+    def beacon(self) -> None:
+        self.ticks.stream.beacon(self.epoch, self.number)
+
+    @rule()
+    def restart(self) -> None:
+        self.epoch, self.number = self.epoch + 1, 0
+
+    @precondition(lambda self: self.ticks.asks.waiting)
+    @rule(most=st.integers(1, 3))
+    def answer(self, most: int) -> None:
+        self.ticks.answer(most=most)
+
+    @precondition(lambda self: self.ticks.asks.waiting)
+    @rule(error=st.sampled_from([NoAnswer("late"), NotFound("gone"), NoConnection("down")]))
+    def fail(self, error: BusError) -> None:
+        self.ticks.asks.waiting.pop(0).on_error(error)
+        self.ticks.turn(tick_healer.RETRY_S)
+
+    @invariant()
+    def in_order_and_once(self) -> None:
+        assert self.ticks.delivered == sorted(set(self.ticks.delivered))
+
+    def teardown(self) -> None:
+        self.ticks.stream.beacon(self.epoch, self.number)
+        while self.ticks.asks.waiting:
+            self.ticks.answer()
+        stream = self.ticks.stream
+        assert not stream.healing
+        published = sum(len(made) for made in self.sent)
+        # What neither arrived nor was asked for is the unseen tail of an epoch that ended.
+        assert len(self.ticks.delivered) + stream.lost <= published
+        seen = {number for epoch, number in self.ticks.delivered if epoch == self.epoch}
+        assert len(seen) <= self.number
+        if stream.lost == 0:
+            assert seen == set(range(1, self.number + 1))
+        self.ticks.loop.close()
+
+
+HealingMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+TestHealing = HealingMachine.TestCase
+
+
+class Log:
+    """An adapter's log, and a follower whose queries the test answers."""
+
+    def __init__(self, position: EventPosition | None = None) -> None:
+        self.clock = ManualClock(monotonic_ns=1)
+        self.loop = Loop(self.clock)
+        self.asks = ScriptedAsks()
+        self.log_id, self.epoch, self.first = "a", 1, 1
+        self.events: list[m.Event] = []
+        self.handled: list[tuple[str, int]] = []
+        self.follower = EventFollower(
+            self.loop, self.asks, on_event=self._on_event, on_snapshot=self._on_snapshot, position=position
+        )
+        self.expected: EventPosition | None = position
+        self.snapshots = 0
+
+    def _on_event(self, event: m.Event) -> None:
+        assert self.expected == EventPosition(event.log_id, event.offset - 1), "in order, once, without a hole"
+        self.expected = EventPosition(event.log_id, event.offset)
+
+    def _on_snapshot(self, reply: m.Snapshot) -> None:
+        self.snapshots += 1
+        self.expected = EventPosition(reply.log_id, reply.offset)
+
+    def write(self) -> m.Event:
+        """Append an event."""
+        offset = len(self.events) + 1
+        event = m.Event(self.log_id, offset, self.epoch, 1, 1, "s", 1, m.ModeEvent("active", "", offset))
+        self.events.append(event)
+        return event
+
+    def beacon(self) -> None:
+        """Let the follower hear the beacon."""
+        self.follower.on_beacon(self.log_id, len(self.events), self.epoch)
+
+    def answer(self, most: int = 100) -> None:
+        """Answer the oldest question, as of now."""
+        asked = self.asks.waiting.pop(0)
+        request = asked.request
+        if isinstance(request, m.GetEvents):
+            found = tuple(e for e in self.events[request.after :] if e.offset >= self.first)[:most]
+            asked.on_reply(m.Events(request.id, self.log_id, self.first, len(self.events), found))
+        else:
+            asked.on_reply(snapshot(request.id, log_id=self.log_id, offset=len(self.events), epoch=self.epoch))
+
+    def settle(self) -> None:
+        """Let everything be answered until the follower is live."""
+        for _ in range(50):
+            self.beacon()
+            while self.asks.waiting:
+                self.answer()
+            self.clock.advance(1)
+            self.loop.turn(0)
+            if self.follower.live:
+                return
+        raise AssertionError("the follower does not come to rest")
+
+
+@pytest.fixture
+def joined() -> Iterator[Log]:
+    log = Log()
+    log.write()
+    log.settle()
+    yield log
+    log.loop.close()
+
+
+def test_joining_by_a_beacon(joined: Log) -> None:
+    assert joined.snapshots == 1
+    assert joined.follower.position == ("a", 1)
+    joined.follower.on_live(joined.write())
+    assert joined.expected == ("a", 2)
+
+
+def test_events_during_the_join_are_kept() -> None:
+    log = Log()
+    log.follower.on_live(log.write())
+    taken = log.asks.waiting.pop()
+    log.follower.on_live(log.write())
+    taken.on_reply(snapshot(1, log_id="a", offset=1, epoch=1))
+    assert log.expected == ("a", 2)
+    log.loop.close()
+
+
+def test_a_beacon_older_than_what_was_handled_is_no_lost_log(joined: Log) -> None:
+    """Events are handled first, and answers overtake the stream: then the beacon is merely late."""
+    joined.follower.on_live(joined.write())
+    joined.follower.on_beacon("a", 1, 1)
+    assert joined.follower.live
+    assert not joined.asks.waiting
+    joined.follower.on_beacon("z", 9, 0)  # of an earlier life
+    assert not joined.asks.waiting
+
+
+def test_a_log_that_lost_its_end_means_a_resync(joined: Log) -> None:
+    joined.epoch += 1
+    joined.events.clear()
+    joined.beacon()
+    joined.settle()
+    assert joined.snapshots == 2
+    assert joined.follower.position == ("a", 0)
+
+
+def test_resuming_ahead_of_the_log_means_a_resync() -> None:
+    log = Log(EventPosition("a", 5))
+    log.write()
+    log.settle()
+    assert (log.snapshots, log.follower.position) == (1, ("a", 1))
+    log.loop.close()
+
+
+def test_resuming_before_what_is_kept_means_a_resync() -> None:
+    log = Log(EventPosition("a", 1))
+    for _ in range(5):
+        log.write()
+    log.first = 4
+    log.settle()
+    assert (log.snapshots, log.follower.position) == (1, ("a", 5))
+    log.loop.close()
+
+
+def test_an_answer_that_brings_nothing_is_not_asked_for_in_a_circle(joined: Log) -> None:
+    joined.write()
+    joined.beacon()
+    for _ in range(3):
+        asked = joined.asks.waiting.pop()
+        asked.on_reply(m.Events(1, "a", 1, 2, ()))
+        assert not joined.asks.waiting, "not at once"
+        joined.clock.advance(1)
+        joined.loop.turn(0)
+        joined.beacon()
+    joined.settle()
+    assert joined.expected == ("a", 2)
+
+
+class FollowerMachine(RuleBasedStateMachine):
+    """Drops, restarts, new logs, failing and slow queries: every event in order, once (asserted in `Log`)."""
+
+    @staticmethod
+    def make() -> Log:
+        """Return the log to follow."""
+        return Log()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = self.make()
+
+    @rule(lost=st.booleans())
+    def event(self, lost: bool) -> None:
+        made = self.log.write()
+        if not lost:
+            self.log.follower.on_live(made)
+
+    @precondition(lambda self: self.log.events)
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        self.log.follower.on_live(data.draw(st.sampled_from(self.log.events)))
+
+    @rule()
+    def beacon(self) -> None:
+        self.log.beacon()
+
+    @rule(behind=st.integers(1, 3))
+    def late_beacon(self, behind: int) -> None:
+        offset = len(self.log.events) - behind
+        if offset >= 0 and any(event.epoch == self.log.epoch for event in self.log.events[offset : offset + 1]):
+            self.log.follower.on_beacon(self.log.log_id, offset, self.log.epoch)
+
+    @rule(new_log=st.booleans())
+    def restart(self, new_log: bool) -> None:
+        self.log.epoch += 1
+        if new_log:
+            self.log.log_id += "a"
+            self.log.events = []
+            self.log.first = 1
+
+    @precondition(lambda self: self.log.asks.waiting)
+    @rule(most=st.integers(1, 3))
+    def answer(self, most: int) -> None:
+        self.log.answer(most)
+
+    @precondition(lambda self: self.log.asks.waiting)
+    @rule(error=st.sampled_from([NoAnswer("late"), NoConnection("down")]))
+    def fail(self, error: BusError) -> None:
+        self.log.asks.waiting.pop(0).on_error(error)
+
+    @rule()
+    def compact(self) -> None:
+        self.log.first = max(self.log.first, len(self.log.events) - 2)
+
+    @rule(seconds=st.floats(0.1, 2))
+    def wait(self, seconds: float) -> None:
+        self.log.clock.advance(seconds)
+        self.log.loop.turn(0)
+
+    @invariant()
+    def one_question_at_a_time(self) -> None:
+        assert len(self.log.asks.waiting) <= 1
+
+    def teardown(self) -> None:
+        self.log.settle()
+        assert self.log.follower.position == (self.log.log_id, len(self.log.events)) == self.log.expected
+        self.log.loop.close()
+
+
+FollowerMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
+TestFollowing = FollowerMachine.TestCase
