@@ -52,7 +52,7 @@ def encode(message: Message, adapter: str = "", symbol: str = "") -> bytes:
     Raises:
         ValidationFailed: `adapter` or `symbol` cannot stand in a topic.
     """
-    return b"".join((Topic(message.kind, adapter, symbol).encode(), SEPARATOR, _encoder.encode(message)))
+    return _prefix(message.kind, adapter, symbol) + _encoder.encode(message)
 
 
 def encode_with(prefix: bytes, message: Message) -> bytes:
@@ -126,6 +126,11 @@ def request_id(frame: bytes) -> int:
 
 
 # Topics are few and each comes many thousand times.
+@lru_cache(maxsize=4096)
+def _prefix(kind: str, adapter: str, symbol: str) -> bytes:
+    return Topic(kind, adapter, symbol).subscription()
+
+
 @lru_cache(maxsize=4096)
 def _route(topic: bytes) -> tuple[Topic, msgspec.msgpack.Decoder[Message]]:
     parsed = parse_topic(topic)

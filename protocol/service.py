@@ -16,13 +16,14 @@ from protocol import codec
 from protocol.errors import BusError, DataInvalid, NotFound
 from protocol.loop import Loop
 from protocol.messages import ErrorReply, Message, Reply, Request
-from protocol.sockets import Socket
+from protocol.sockets import Socket, readable
 
 R = TypeVar("R", bound=Request)
 
 _MAX_ENVELOPE_PARTS = 3
 _BATCH = 100  # requests handled in one turn, so that timers and other sockets get theirs
 _LOGGED_MALFORMED = 20
+_MORE_TO_COME = zmq.NOBLOCK | zmq.SNDMORE
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +31,18 @@ log = logging.getLogger(__name__)
 class Caller:
     """Who asked, and the way back. Kept by a handler that answers later."""
 
-    __slots__ = ("_envelope", "_service", "name", "request_id")
+    __slots__ = ("_envelope", "_frame", "_service", "request_id")
 
-    def __init__(self, service: Service, envelope: list[bytes], name: str, request_id: int) -> None:
+    def __init__(self, service: Service, envelope: list[bytes], frame: zmq.Frame, request_id: int) -> None:
         self._service = service
         self._envelope = envelope
-        self.name = name
+        self._frame = frame
         self.request_id = request_id
+
+    @property
+    def name(self) -> str:
+        """Name of the key that the request came under (set by the gatekeeper); empty if there is none."""
+        return _peer_name(self._frame)
 
     def reply(self, message: Reply) -> None:
         """Send the answer. A peer that has gone is not an error: it asks again."""
@@ -86,8 +92,11 @@ class Service:
 
     def send(self, envelope: list[bytes], message: Message) -> None:
         """Send `message` back along `envelope`, never blocking."""
+        frame = codec.encode(message, self._adapter)
         try:
-            self._socket.send_multipart([*envelope, codec.encode(message, self._adapter)], zmq.NOBLOCK)
+            for part in envelope:
+                self._socket.send(part, _MORE_TO_COME)
+            self._socket.send(frame, zmq.NOBLOCK)
         except zmq.ZMQError:
             # Gone (EHOSTUNREACH is silent on a ROUTER) or at its mark: it does not read, so it cannot be told.
             self.undelivered += 1
@@ -99,21 +108,22 @@ class Service:
             except zmq.Again:
                 return
             self._on_parts(parts)
+            if not readable(self._socket):
+                return
 
     def _on_parts(self, parts: list[zmq.Frame]) -> None:
-        name = _peer_name(parts[-1])
         envelope = [part.bytes for part in parts[:-1]]
         if not 1 <= len(envelope) <= _MAX_ENVELOPE_PARTS:
-            self._count_malformed(name, "a message of the wrong number of parts")
+            self._count_malformed(parts[-1], "a message of the wrong number of parts")
             return
         frame = parts[-1].bytes
         try:
             request = codec.decode_request(frame)
         except DataInvalid as error:
-            self._count_malformed(name, error.text)
+            self._count_malformed(parts[-1], error.text)
             self.send(envelope, ErrorReply(codec.request_id(frame), error.code, error.text, error.details))
             return
-        self._dispatch(request, Caller(self, envelope, name, request.id))
+        self._dispatch(request, Caller(self, envelope, parts[-1], request.id))
 
     def _dispatch(self, message: Request, caller: Caller) -> None:
         self.requests += 1
@@ -128,10 +138,10 @@ class Service:
         if reply is not None:
             caller.reply(reply)
 
-    def _count_malformed(self, name: str, text: str) -> None:
+    def _count_malformed(self, frame: zmq.Frame, text: str) -> None:
         self.malformed += 1
         if self.malformed <= _LOGGED_MALFORMED:
-            log.warning("a malformed request was refused", extra={"peer": name, "reason": text[:200]})
+            log.warning("a malformed request was refused", extra={"peer": _peer_name(frame), "reason": text[:200]})
 
 
 def _peer_name(frame: zmq.Frame) -> str:

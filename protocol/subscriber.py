@@ -22,7 +22,7 @@ from protocol.numbering import EventPosition
 from protocol.numbering import Sequence as Numbers
 from protocol.refusals import RefusalWatch
 from protocol.requests import Requester
-from protocol.sockets import Context, connect_subscriber
+from protocol.sockets import Context, connect_subscriber, readable
 from protocol.tick_healer import TickStream
 from protocol.topics import Topic, kind_subscription
 
@@ -165,9 +165,11 @@ class StreamSubscriber:
 
     def _on_readable(self) -> None:
         market: list[tuple[str, Message]] = []
-        for _ in range(MAX_DRAIN):
+        for count in range(MAX_DRAIN):
             if self._closed:  # by a callback
                 return
+            if count == 1 and not readable(self._socket):
+                break  # one message at a time is the rule
             try:
                 frame = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
