@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from broker_adapter.broker_state import CLOSING_ENTRIES, BrokerRead
-from broker_adapter.evidence import Effect, Finding, effect_of
+from broker_adapter.evidence import NOTHING, Effect, Finding, effect_of
 from broker_adapter.intent_book import IntentBook
 from broker_adapter.intents import Intent
 from broker_adapter.journal import Journal
@@ -175,7 +175,8 @@ class AccountWatch:
 
     def _settle_one(self, intent: Intent, settling: _Settling, read: BrokerRead, batch: Batch) -> bool:
         judgement = settling.judgement
-        effect = effect_of(intent, read, self._book.marks)
+        on_account = (intent.server, intent.login) == self._account
+        effect = effect_of(intent, read, self._book.marks) if on_account else NOTHING
         waited_s = (read.started_ns - settling.answered_ns) / 1e9
         if effect.finding is Finding.DONE and effect.settled:
             after = done(intent, effect, judgement.text)

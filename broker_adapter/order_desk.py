@@ -266,7 +266,8 @@ class OrderDesk:
     def exposure(self) -> Exposure:
         """Return what is open, on its way, or may be open."""
         last = self._watch.last
-        working = [i for i in self.book.held() if is_working(i) and i.live]
+        account = ("", 0) if last is None else (last.account.server, last.account.login)
+        working = [i for i in self.book.held() if is_working(i) and i.live and (i.server, i.login) == account]
         numbers = {i.number for i in working}
         working.extend(i for i in self._watch.unseen() if i.number not in numbers)
         return Exposure(positions=() if last is None else last.positions, intents=tuple(working))

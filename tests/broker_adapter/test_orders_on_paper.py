@@ -21,6 +21,8 @@ from protocol.messages import AlertEvent, DealEvent, IntentEvent
 from tests.integration.conftest import free_ports
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 [bus]
 port = PORT

@@ -154,6 +154,7 @@ def test_orders_appear_change_and_end_once() -> None:
     assert [words(one.body) for one in changes.events] == ["order 5 2"]
     assert changes.orders == ((5, None),)
     assert follow.told(final=(order(5, 2),)) == []
+    assert follow.told(orders=(order(5),), final=(order(5, 2),)) == []  # a list that lags behind
 
 
 def test_deals_come_in_the_order_of_their_time() -> None:
