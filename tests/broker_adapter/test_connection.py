@@ -140,6 +140,7 @@ def test_a_swapped_configured_account_is_logged_in_to_again(tmp_path: Path) -> N
     try:
         rig.links.start()
         rig.until_state("attached")
+        rig.until(lambda: all(rig.connection.attached(role) for role in LinkRole))
         (rig.folder / "account.json").write_text(json.dumps([3003, "Elsewhere"]), encoding="utf-8")
         rig.connection.note_account(3003, "Elsewhere")
         rig.until_state("attached")
