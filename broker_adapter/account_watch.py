@@ -81,6 +81,7 @@ class AccountWatch:
         self._unseen: dict[int, tuple[Intent, int]] = {}
         self._stops_since_ns: dict[int, int] = {}
         self._repairs: set[int] = set()
+        self._alerted: set[int] = set()
 
     @property
     def account(self) -> Account | None:
@@ -229,6 +230,21 @@ class AccountWatch:
         )
         for decision in reconcile(intents, read, by):
             self._apply(decision, read, batch)
+        self._alert_lasting(read, batch)
+
+    def _alert_lasting(self, read: BrokerRead, batch: Batch) -> None:
+        """Tell a person of orders that stay unknown for longer than evidence should take."""
+        limit_ns = round(2 * self._settings.not_executed_after_s * 1e9)
+        for number, since_ns in self._unknown_since_ns.items():
+            intent = self._book.by_number(number)
+            lasting = read.started_ns - since_ns >= limit_ns and number not in self._alerted
+            if lasting and intent is not None and intent.state is State.UNKNOWN:
+                self._alerted.add(number)
+                text = (
+                    f"{intent.action} {intent.volume:g} {intent.symbol} ({intent.client_order_id}) is still unknown: "
+                    f"the connection breaks, or an order is at work at the broker. Look into the terminal"
+                )
+                self._ledger.alert(batch, intent, "order_unknown", text)
 
     def _apply(self, decision: Decision, read: BrokerRead, batch: Batch) -> None:
         after = decision.after

@@ -44,6 +44,7 @@ _ORDER_TYPES = {
 }
 _TYPE_NAMES = {number: name for (name, _), number in _ORDER_TYPES.items()}
 _FUTURE_TOLERANCE_MS = 60_000
+TTL_MAX_MS = 3_600_000
 
 
 class View(Protocol):
@@ -127,14 +128,18 @@ def draft(request: OrderRequest, view: View) -> Draft:
     """
     if not all(" " <= sign <= "~" for sign in request.strategy):
         raise ValidationFailed("strategy: has characters other than printable ASCII", {"field": "strategy"})
-    if request.ttl_ms < 0:
-        raise ValidationFailed(f"ttl_ms: {request.ttl_ms} is negative", {"field": "ttl_ms"})
+    if not 0 <= request.ttl_ms <= TTL_MAX_MS:
+        raise ValidationFailed(f"ttl_ms: {request.ttl_ms} is not within 0 to {TTL_MAX_MS}", {"field": "ttl_ms"})
     try:
         return _DRAFTS[type(request)](request, view)
     except OrderInvalid as error:
         raise ValidationFailed(str(error), {"field": error.field}) from error
     except FillingError as error:
         raise ValidationFailed(str(error), {"field": "symbol"}) from error
+    except (ArithmeticError, ValueError) as error:
+        # A specification without a volume step, a point of 0: the broker's, and nothing to compute with.
+        text = f"symbol: its specification cannot be used ({type(error).__name__}: {error})"
+        raise ValidationFailed(text, {"field": "symbol"}) from error
 
 
 def _submit(request: SubmitOrder, view: View) -> Draft:

@@ -23,7 +23,7 @@ from protocol.messages import (
     PositionEvent,
     SubmitOrder,
 )
-from tests.broker_adapter.fake_broker import World, answered, result
+from tests.broker_adapter.fake_broker import EURUSD, World, answered, result
 
 
 @pytest.fixture
@@ -115,6 +115,7 @@ def test_another_order_under_the_same_id_is_refused(world: World) -> None:
         ("decided_ms", 2**60),
         ("decided_ms", -5),
         ("ttl_ms", -1),
+        ("ttl_ms", 2**62),
     ],
 )
 def test_hostile_values_are_refused_by_name_and_the_refusal_is_kept(world: World, field: str, value: object) -> None:
@@ -257,6 +258,8 @@ def test_time_without_a_connection_does_not_count(world: World) -> None:
     world.broker.connected = True
     world.wait(100)
     assert world.state("a") == "unknown"
+    alerts = [event.body.code for event in world.published if isinstance(event.body, AlertEvent)]
+    assert alerts == ["order_unknown"]
     world.wait(30)
     assert world.state("a") == "not_executed"
 
@@ -534,3 +537,11 @@ def test_limits_count_what_is_on_its_way(tmp_path: Path) -> None:
     assert float(refused.error.details["allowed"]) == 0.25
     assert world.states("big") == ["refused"]
     world.close()
+
+
+def test_a_specification_that_cannot_be_computed_with_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = msgspec.structs.replace(EURUSD, volume_step=0.0, point=0.0, tick_size=0.0)
+    monkeypatch.setattr(world, "instrument", lambda _symbol: broken)
+    caller = world.ask(buy(sl=1.09))
+    world.settle()
+    assert caller.error.details["field"] == "symbol"
