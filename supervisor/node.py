@@ -285,10 +285,7 @@ class SupervisorNode:
 
     def _is_there(self, name: str | None) -> bool:
         needed = self._all.get(name or "")
-        if needed is None:
-            return True
-        # Its sockets are bound before its first pong: what connects now finds it.
-        return needed.ready_once or needed.pong is not None
+        return needed is None or needed.there
 
     def _fail_if_hopeless(self) -> None:
         """End a start that does not succeed, instead of leaving half a system running."""

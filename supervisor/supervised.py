@@ -19,6 +19,8 @@ from supervisor.heartbeat import Heartbeat, HeartbeatPolicy
 from supervisor.node_states import ALIVE, ANSWERING, Event, State, following
 from supervisor.restarts import RestartHistory, RestartPolicy
 
+SETTLED_AFTER_S = 3.0
+"""A process that speaks no bus and lives this long has started."""
 KILL_REPEAT_S = 5.0
 """A killed process that is still there is killed again, and reported, after so long."""
 
@@ -138,6 +140,11 @@ class Supervised:
         return None if self.child is None else (self._clock.monotonic_ns() - self._launched_ns) / 1e9
 
     @property
+    def there(self) -> bool:
+        """Whether what needs it can be started: it runs, and its sockets are bound (which its first pong shows)."""
+        return self.pong is not None or (self._heartbeat_policy is None and self.state is State.RUNNING)
+
+    @property
     def pinged(self) -> bool:
         """Whether it is to be pinged now."""
         return self.state in ANSWERING and bool(self.routing_id) and self.heartbeat is not None
@@ -239,10 +246,12 @@ class Supervised:
         if self.state is State.STARTING and not self._heard and now_ns >= self._due_ns:
             if self._heartbeat_policy is None:
                 self._heard = True
-                self.ready_once = True
                 self._become(Event.READY)
             else:
                 self._silence(f"it did not say hello within {self._start_deadline_s:g} s")
+        elif self.state is State.RUNNING and not self.ready_once:
+            # Nothing says `ready` for a terminal: it has started when it lives on.
+            self.ready_once = (self.uptime_s or 0.0) >= SETTLED_AFTER_S
         elif self.state in {State.HUNG, State.STOPPING} and now_ns >= self._due_ns:
             self._kill()
         elif self.state is State.BACKOFF and now_ns >= self._due_ns:

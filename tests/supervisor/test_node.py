@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
+import msgspec
 import psutil
 import pytest
 
@@ -26,13 +27,13 @@ from tests.waiting import eventually
 class Running:
     """A supervisor whose loop the test turns."""
 
-    def __init__(self, loaded: Loaded, specs: Sequence[ChildSpec], *, terminal: bool = False) -> None:
+    def __init__(self, loaded: Loaded, specs: Sequence[ChildSpec], *, terminal: ChildSpec | None = None) -> None:
         self.loaded = loaded
         self.loop = Loop()
         self.node = SupervisorNode(
             loaded,
             specs=specs,
-            terminal_spec=stub_terminal(loaded) if terminal else None,
+            terminal_spec=terminal,
             loop=self.loop,
             version="test",
             retry_bind_s=2.0,
@@ -106,7 +107,7 @@ def spawned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[b
 def start(loaded: Loaded, spawned: list[subprocess.Popen[bytes]]) -> Iterator[Start]:
     systems: list[Running] = []
 
-    def start_one(*specs: ChildSpec, terminal: bool = False) -> Running:
+    def start_one(*specs: ChildSpec, terminal: ChildSpec | None = None) -> Running:
         systems.append(Running(loaded, specs or all_specs(loaded), terminal=terminal))
         return systems[-1]
 
@@ -127,7 +128,7 @@ def alive(pid: int | None) -> bool:
 
 
 def test_a_whole_system_starts_in_order_reports_and_stops(loaded: Loaded, start: Start) -> None:
-    system = start(terminal=True)
+    system = start(terminal=stub_terminal(loaded))
     document = system.until_running()
     assert [node.name for node in document.nodes] == ["adapter", "strategy", "ml_logger"]
     created = [psutil.Process(pid).create_time() for pid in (document.terminal.pid, *(n.pid for n in document.nodes))]
@@ -152,7 +153,7 @@ def test_a_killed_node_is_replaced(loaded: Loaded, start: Start) -> None:
 
 
 def test_a_killed_terminal_is_replaced(loaded: Loaded, start: Start) -> None:
-    system = start(node_spec(loaded, "adapter"), terminal=True)
+    system = start(node_spec(loaded, "adapter"), terminal=stub_terminal(loaded))
     first = system.until_running().terminal.pid
     assert first is not None
     psutil.Process(first).kill()
@@ -239,11 +240,11 @@ def test_a_node_whose_launcher_is_killed_goes_on(loaded: Loaded, start: Start) -
 
 
 def test_a_returning_supervisor_adopts_what_runs(loaded: Loaded, start: Start) -> None:
-    first = start(terminal=True)
+    first = start(terminal=stub_terminal(loaded))
     before = first.until_running()
     first.die()
     assert all(alive(n.pid) for n in before.nodes)
-    second = start(terminal=True)
+    second = start(terminal=stub_terminal(loaded))
     after = second.until_running()
     assert [n.pid for n in after.nodes] == [n.pid for n in before.nodes]
     assert after.terminal.pid == before.terminal.pid
@@ -276,13 +277,24 @@ def test_what_died_with_its_supervisor_is_started_anew(loaded: Loaded, start: St
 
 
 def test_a_start_that_fails_stops_what_was_started(loaded: Loaded, start: Start) -> None:
-    system = start(node_spec(loaded, "adapter"), node_spec(loaded, "strategy", "--at-once", "exit"), terminal=True)
+    system = start(
+        node_spec(loaded, "adapter"), node_spec(loaded, "strategy", "--at-once", "exit"), terminal=stub_terminal(loaded)
+    )
     eventually(system._turn_until_stopped, timeout_s=15, what="the failed start's stop")
     system.node.finish()
     assert system.node.exit_code == 1
     assert system.node.failure.startswith("strategy does not start: exit code 7")
     assert system.node.failure.endswith("it said: Error: the thing is not there")
     assert find_running([*all_specs(loaded), stub_terminal(loaded)]) == {}
+    system.die()
+
+
+def test_a_terminal_that_keeps_ending_is_a_failed_start(loaded: Loaded, start: Start) -> None:
+    broken = msgspec.structs.replace(stub_terminal(loaded), command=(sys.executable, "-c", "exit('bad settings')"))
+    system = start(node_spec(loaded, "adapter"), terminal=broken)
+    eventually(system._turn_until_stopped, timeout_s=15, what="the failed start's stop")
+    system.node.finish()
+    assert system.node.failure == "terminal does not start: exit code 1; it said: bad settings"
     system.die()
 
 

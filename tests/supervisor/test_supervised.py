@@ -305,8 +305,16 @@ def test_an_adopted_node_that_is_not_heard_of_is_given_its_start_deadline() -> N
 def test_a_terminal_runs_once_it_lives_and_needs_no_pongs() -> None:
     bench = Bench(heartbeat=False)
     bench.it.start()
+    assert not bench.it.there
     bench.turn()
-    assert bench.state is State.RUNNING
+    assert (bench.state, bench.it.there, bench.it.ready_once) == (State.RUNNING, True, False)
+    bench.turn(2.9)
+    bench.process.die(1)
+    bench.turn()
+    bench.turn()
+    assert not bench.it.ready_once
+    bench.turn(3.0)
+    assert bench.it.ready_once
     bench.turn(1000.0)
     assert bench.state is State.RUNNING
 
