@@ -15,7 +15,7 @@ import msgspec
 
 from paper_terminal.engine import Engine
 from paper_terminal.market import HOUR_MS, Market, make_feed, market_hours
-from paper_terminal.settings import FeedSettings, Settings
+from paper_terminal.settings import AccountSettings, FeedSettings, Settings
 from paper_terminal.state import STATE_FILE, SqliteStore
 from paper_terminal.terminal import Terminal
 
@@ -98,10 +98,10 @@ def _assembled(folder: Path, settings: Settings, store: SqliteStore) -> Assembly
     engine = Engine(
         settings, store=store, facts=facts, now_ms=min(settled_ms, market.now_ms), is_open=market_hours(settings)
     )
-    for account in settings.accounts:
+    for account in (*settings.accounts, *_opened_accounts(settings, store)):
         engine.open_account(account, store.load(account.login))
     _catch_up(engine, market, settled_ms)
-    known = {each.login for each in settings.accounts}
+    known = set(engine.accounts)
     login = facts.get("login", settings.accounts[0].login)
     terminal = Terminal(
         folder,
@@ -113,6 +113,12 @@ def _assembled(folder: Path, settings: Settings, store: SqliteStore) -> Assembly
     )
     terminal.load_history(market.now_ms, since_ms=min(began_ms, market.now_ms))
     return Assembly(terminal, market, ClockKeeper(market, store, settings.feed), store)
+
+
+def _opened_accounts(settings: Settings, store: SqliteStore) -> list[AccountSettings]:
+    known = {each.login for each in settings.accounts}
+    opened = [msgspec.msgpack.decode(blob, type=AccountSettings) for blob in store.opened_accounts()]
+    return [each for each in opened if each.login not in known]
 
 
 def _feed_id(feed: FeedSettings) -> int:

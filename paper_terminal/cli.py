@@ -11,12 +11,12 @@ import click
 import msgspec
 from filelock import FileLock, Timeout
 
-from paper_terminal import faults
+from paper_terminal import faults, scripts
 from paper_terminal import settings as configuration
 from paper_terminal.assembly import open_terminal
 from paper_terminal.channel import ChannelBroken, NoTerminal
 from paper_terminal.feeds import FeedError
-from paper_terminal.launch import ALREADY_RUNNING
+from paper_terminal.launch import ALREADY_RUNNING, PATH_VARIABLE, LaunchError
 from paper_terminal.server import Server
 from paper_terminal.settings import SETTINGS_FILE, Settings, SettingsError
 from paper_terminal.state import StateError
@@ -76,7 +76,7 @@ def serve(folder: Path, settings: Settings) -> None:
     """
     assembly = open_terminal(folder, settings)
     try:
-        server = Server(folder, assembly)
+        server = Server(folder, assembly, idle_exit_s=settings.idle_exit_s)
         click.echo(f"paper terminal ready: path {folder}, port {server.port}, pid {os.getpid()}")
         server.run()
     finally:
@@ -155,3 +155,29 @@ def _controlled(action: Any) -> Any:
         return action()
     except (faults.FaultError, NoTerminal, ChannelBroken) as error:
         raise click.ClickException(str(error)) from error
+
+
+@main.command("shim-dir")
+def shim_dir_command() -> None:
+    """Print the folder that holds a MetaTrader5 module for this terminal, to be put first on PYTHONPATH."""
+    click.echo(str(scripts.shim_dir()))
+
+
+@main.command(
+    "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}, add_help_option=False
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
+@click.pass_context
+def exec_command(context: click.Context, /, command: tuple[str, ...]) -> None:
+    """Run a program written for MetaTrader5: exec SCRIPT.py [ARGS] or exec -m MODULE [ARGS].
+
+    `--path DIR` before `exec` names the terminal's folder; by default it is MT5BUS_PAPER_PATH, else the folder
+    `paper` in the home folder. The terminal is started when it does not run.
+    """
+    folder = context.parent.params["path"] if context.parent else None
+    named = folder or os.environ.get(PATH_VARIABLE) or scripts.default_folder()
+    try:
+        code = scripts.run(Path(named).expanduser().resolve(), command)
+    except (LaunchError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    context.exit(code)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from paper_terminal.deep_history import DeepHistory, grouped
 from paper_terminal.records import (
     RATE_DTYPE,
     TICK_DTYPE,
@@ -80,6 +81,7 @@ class SymbolHistory:
         self._ticks = Growing(TICK_DTYPE)
         self._utc_ms = Growing(np.dtype(np.int64))  # apart from the records: searching their field would copy it
         self._minutes = Growing(RATE_DTYPE)
+        self._deep: DeepHistory | None = None
 
     def append(self, ticks: Records) -> None:
         """Add ticks with UTC times, none older than the last."""
@@ -147,29 +149,32 @@ class SymbolHistory:
         selected: Records = ticks[(ticks["flags"] & wanted) != 0]
         return selected
 
-    def bars(self, timeframe: int) -> Records:
-        """Return every bar of a period, ascending by open time; the last one is being formed.
+    def bars(self, timeframe: int, *, since_s: int | None = None, until_s: int | None = None) -> Records:
+        """Return the bars of a period, ascending by open time; the last one is being formed.
+
+        Args:
+            timeframe: A TIMEFRAME constant.
+            since_s: With bars older than the ticks: those from about this server second on; None: only from ticks.
+            until_s: Bars that open after this server second are not needed (but may be given).
 
         Raises:
             BadRequest: no such timeframe.
         """
         minutes: Records = self._minutes.filled
-        if timeframe == 1:
-            return minutes
-        opens = bar_opens(minutes["time"], timeframe)
-        if not len(minutes):
-            return minutes
-        starts = _starts(opens)
-        bars = np.zeros(len(starts), dtype=RATE_DTYPE)
-        bars["time"] = opens[starts]
-        bars["open"] = minutes["open"][starts]
-        bars["high"] = np.maximum.reduceat(minutes["high"], starts)
-        bars["low"] = np.minimum.reduceat(minutes["low"], starts)
-        bars["close"] = minutes["close"][np.append(starts[1:], len(minutes)) - 1]
-        for field in ("tick_volume", "real_volume"):
-            bars[field] = np.add.reduceat(minutes[field], starts)
-        bars["spread"] = np.minimum.reduceat(minutes["spread"], starts)
-        return bars
+        deep = self._deep
+        if deep is not None and since_s is not None and since_s < deep.until_s:
+            whole_s = int(bar_opens(np.array([max(since_s, deep.first_s)]), timeframe)[0])
+            by_minute = timeframe in _PERIOD_S and _PERIOD_S[timeframe] < _HOUR_S
+            end_s = deep.until_s if until_s is None else until_s + _HOUR_S
+            older = deep.minutes(whole_s, end_s) if by_minute else deep.hours(whole_s)
+            if by_minute and end_s < deep.until_s:
+                minutes = minutes[:0]
+            minutes = np.concatenate((older[older["time"] >= whole_s], minutes))
+        return grouped(minutes, bar_opens(minutes["time"], timeframe)) if timeframe != 1 else minutes
+
+    def deepen(self, deep: DeepHistory) -> None:
+        """Offer bars from before the first tick."""
+        self._deep = deep
 
     def last_bars(self, timeframe: int, count: int) -> Records:
         """Return the last `count` bars of a period.
@@ -187,7 +192,7 @@ class SymbolHistory:
         """
         if count < 1:
             raise BadRequest(f"count {count}")
-        bars = self.bars(timeframe)
+        bars = self._reaching(timeframe, from_s, count)
         end = int(np.searchsorted(bars["time"], from_s, side="right"))
         return bars[max(0, end - count) : end]
 
@@ -199,9 +204,27 @@ class SymbolHistory:
         """
         if start < 0 or count < 1:
             raise BadRequest(f"start {start}, count {count}")
-        bars = self.bars(timeframe)
+        bars = self._reaching(timeframe, None, start + count)
         end = max(0, len(bars) - start)
         return bars[max(0, end - count) : end]
+
+    def _reaching(self, timeframe: int, until_s: int | None, count: int) -> Records:
+        """Return bars that hold `count` up to `until_s` (None: the last), or all there are."""
+        bars = self.bars(timeframe)
+        deep = self._deep
+        if deep is None:
+            return bars
+        end_s = deep.until_s if until_s is None else min(until_s, deep.until_s)
+        span_s = count * _PERIOD_S.get(timeframe, 31 * _DAY_S)
+        while True:
+            held = len(bars) if until_s is None else int(np.searchsorted(bars["time"], until_s, side="right"))
+            if held >= count or end_s < deep.first_s:
+                return bars
+            since_s = end_s - span_s
+            bars = self.bars(timeframe, since_s=since_s, until_s=until_s)
+            if since_s <= deep.first_s:
+                return bars
+            span_s = span_s * 3 // 2 + 3 * _DAY_S  # weekends and holidays hold no bars
 
     def bars_range(self, timeframe: int, from_s: int, to_s: int) -> Records:
         """Return the bars with from_s <= open time <= to_s, server seconds.
@@ -209,7 +232,7 @@ class SymbolHistory:
         Raises:
             BadRequest: no such timeframe.
         """
-        bars = self.bars(timeframe)
+        bars = self.bars(timeframe, since_s=from_s, until_s=to_s)
         first = int(np.searchsorted(bars["time"], from_s, side="left"))
         return bars[first : int(np.searchsorted(bars["time"], to_s, side="right"))]
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Final
 
 from paper_terminal.channel import Channel, NoTerminal
@@ -25,9 +25,24 @@ class LaunchError(Exception):
 
 
 def folder_of(path: str) -> Path:
-    """Return the terminal's folder: `path` itself, or for a file (terminal64.exe) the folder it is in."""
+    """Return the terminal's folder: `path` itself, or for a file (terminal64.exe) the folder it is in.
+
+    Where `MT5BUS_PAPER_PATH` names a folder, a terminal64.exe that is not on this machine means that one: programs
+    written for the real terminal carry such paths.
+    """
+    stand_in = os.environ.get(PATH_VARIABLE)
+    if stand_in and _is_absent_terminal(path):
+        path = stand_in
     named = Path(path).expanduser().resolve()
     return named.parent if named.is_file() or named.suffix.lower() == ".exe" else named
+
+
+def _is_absent_terminal(path: str) -> bool:
+    named = PureWindowsPath(path)
+    if named.name.lower() not in {"terminal64.exe", "terminal.exe"}:
+        return False
+    foreign = bool(named.drive) and sys.platform != "win32"
+    return foreign or not Path(path).expanduser().parent.is_dir()
 
 
 def attach_or_start(folder: Path) -> Channel:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from paper_terminal.deep_history import MinuteBars
 from paper_terminal.feeds import DEFAULT_SYMBOLS, Feed, FileFeed, SyntheticFeed, SyntheticSymbol, TickFile
 from paper_terminal.records import Records
 from paper_terminal.settings import FeedSettings, Settings, SettingsError
@@ -167,6 +169,12 @@ class Market:
     def history(self, symbol: str, from_ms: int, to_ms: int) -> Records:
         """Return the ticks of a plain symbol between two moments."""
         return self._feed.history(symbol, from_ms, to_ms)
+
+    def minute_bars(self, symbol: str) -> MinuteBars | None:
+        """Return what makes a plain symbol's minute bars of any time, or None where the feed cannot."""
+        if not isinstance(self._feed, SyntheticFeed):
+            return None
+        return partial(self._feed.minute_bars, symbol)
 
     def advance(self) -> Blocks:
         """Let time pass; return the ticks that have happened since the last call, times UTC."""

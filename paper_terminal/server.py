@@ -66,8 +66,13 @@ class _Client:
 class Server:
     """Serves one assembled terminal until told to stop."""
 
-    def __init__(self, folder: Path, assembly: Assembly) -> None:
+    def __init__(self, folder: Path, assembly: Assembly, *, idle_exit_s: float = 0.0) -> None:
         """Listen on a free loopback port and write the folder's `ipc.json`.
+
+        Args:
+            folder: The terminal's folder.
+            assembly: What is served.
+            idle_exit_s: Seconds without clients after which `run` returns; 0: never.
 
         Raises:
             OSError: no socket, or the folder cannot be written.
@@ -81,6 +86,9 @@ class Server:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_number = itertools.count()
         self._stopping = False
+        self._idle_exit_s = idle_exit_s
+        self._last_used = time.monotonic()
+        self._clients = 0
         self._token = secrets.token_hex(16)
         self._selector = selectors.DefaultSelector()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -110,6 +118,7 @@ class Server:
                 self._run_timers()
                 for key, mask in events:
                     self._on_event(key, mask)
+                self._check_idle()
             self._clock.stop()
         finally:
             self._close()
@@ -123,6 +132,16 @@ class Server:
         for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), lambda _number, _frame: self.stop())
+
+    def _check_idle(self) -> None:
+        if not self._idle_exit_s:
+            return
+        now = time.monotonic()
+        if self._clients:
+            self._last_used = now
+        elif now - self._last_used >= self._idle_exit_s:
+            _log.info("no client for %g s: the terminal ends", self._idle_exit_s)
+            self.stop()
 
     def _wait_s(self) -> float:
         wait = self._market.wait_s()
@@ -171,11 +190,13 @@ class Server:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client = _Client(connection)
         self._selector.register(connection, selectors.EVENT_READ, client)
+        self._clients += 1
         self._after(_HELLO_LIMIT_S, lambda: None if client.greeted else self._drop(client))
 
     def _drop(self, client: _Client) -> None:
         if not client.closed:
             client.closed = True
+            self._clients -= 1
             self._selector.unregister(client.socket)
             client.socket.close()
 

@@ -74,6 +74,11 @@ class ServerTimeRule:
             served["time"] = served["time_msc"] // 1000
         return served
 
+    def to_server_seconds(self, times_s: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return UTC seconds, ascending, as the server's clock shows them."""
+        served: NDArray[np.int64] = times_s + self._offsets(times_s * 1000) // 1000
+        return served
+
     def _offsets(self, times_ms: NDArray[np.int64]) -> NDArray[np.int64] | int:
         first, last = int(times_ms[0]), int(times_ms[-1])
         years = range(datetime.fromtimestamp(first / 1000, UTC).year, datetime.fromtimestamp(last / 1000, UTC).year + 1)

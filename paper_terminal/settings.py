@@ -93,7 +93,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Close the synthetic market from Friday to Sunday, 22:00 UTC both. Off: there is always something to see."""
     history_days: float = 1.0
     """Days of ticks before the start that are there at once."""
+    bar_history_days: float = 0.0
+    """Days of bars before those ticks, made when they are asked for; the synthetic market only."""
     max_bars: int = 100_000
+    open_unknown_accounts: bool = False
+    """`login` with an unknown number and a password opens an account like the first one, with that password."""
+    idle_exit_s: float = 0.0
+    """Seconds without any client after which the terminal ends; 0: never."""
     trade_allowed: bool = True
     """The AutoTrading button."""
     hold: bool = False
@@ -155,8 +161,8 @@ def _feed_problems(settings: Settings) -> Iterator[str]:
         yield "feed.speed: must be above 0, or 'max'"
     if settings.feed.kind == "files" and not settings.feed.files:
         yield "feed: kind 'files' needs at least one entry in files"
-    if settings.history_days < 0 or settings.feed.step_ms < 1:
-        yield "history_days must not be negative, feed.step_ms at least 1"
+    if min(settings.history_days, settings.bar_history_days, settings.idle_exit_s) < 0 or settings.feed.step_ms < 1:
+        yield "history_days, bar_history_days and idle_exit_s must not be negative, feed.step_ms at least 1"
 
 
 def load(path: Path) -> Settings:

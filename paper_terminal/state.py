@@ -102,6 +102,9 @@ class SqliteStore:
             )
         self._database.execute("CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL)")
         self._database.execute("CREATE TABLE IF NOT EXISTS market_watch (symbol TEXT PRIMARY KEY)")
+        self._database.execute(
+            "CREATE TABLE IF NOT EXISTS opened_accounts (login INTEGER PRIMARY KEY, settings BLOB NOT NULL)"
+        )
         self._database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._database.execute("COMMIT")
 
@@ -176,5 +179,20 @@ class SqliteStore:
             self._database.execute("DELETE FROM market_watch")
             self._database.executemany("INSERT INTO market_watch VALUES (?)", [(each,) for each in symbols])
             self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StateError(f"the state cannot be written: {error}") from error
+
+    def opened_accounts(self) -> list[bytes]:
+        """Return the settings (MessagePack) of the accounts opened while the terminal ran."""
+        return [blob for (blob,) in self._database.execute("SELECT settings FROM opened_accounts ORDER BY login")]
+
+    def keep_account(self, login: int, settings: bytes) -> None:
+        """Keep the settings of an account opened while the terminal runs.
+
+        Raises:
+            StateError: the disk refuses.
+        """
+        try:
+            self._database.execute("INSERT OR REPLACE INTO opened_accounts VALUES (?, ?)", (login, settings))
         except sqlite3.Error as error:
             raise StateError(f"the state cannot be written: {error}") from error

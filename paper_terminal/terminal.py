@@ -18,11 +18,12 @@ from paper_terminal import constants as api
 from paper_terminal import info
 from paper_terminal.accounts import Account
 from paper_terminal.arguments import matches_group
+from paper_terminal.deep_history import DeepHistory
 from paper_terminal.engine import Engine
 from paper_terminal.history import BadRequest, SymbolHistory
 from paper_terminal.ledger_records import CheckResult, Deal, Order, Position, SendResult, TradeRequest
 from paper_terminal.margin import NoRate
-from paper_terminal.market import DAY_MS, Market
+from paper_terminal.market import DAY_MS, HOUR_MS, Market
 from paper_terminal.records import Records
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.settings import Settings
@@ -114,12 +115,19 @@ class Terminal:
     def load_history(self, until_ms: int, *, since_ms: int) -> None:
         """Fill the histories with the feed's ticks from `since_ms` to `until_ms`, UTC."""
         from_ms = max(0, since_ms - int(self._settings.history_days * DAY_MS))
+        deep_ms = int(self._settings.bar_history_days * DAY_MS)
+        if deep_ms:  # what is older than the ticks ends on a whole hour
+            from_ms -= from_ms % HOUR_MS
         for name, symbol in self._engine.symbols.items():
             try:
                 ticks = self._market.history(symbol.name, from_ms, until_ms)
             except KeyError:  # a symbol this feed does not quote has no history
                 continue
             self._histories[name].append(ticks)
+            source = self._market.minute_bars(symbol.name)
+            if deep_ms and source is not None:
+                first_ms = max(0, from_ms - deep_ms)
+                self._histories[name].deepen(DeepHistory(self._rule, source, first_ms=first_ms, until_ms=from_ms))
             if len(ticks):
                 self._engine.seed_quote(name, ticks)
 
@@ -170,6 +178,8 @@ class Terminal:
     def login(self, login: int, password: str, server: str) -> bool:
         """Switch the account; a password left out is the saved one."""
         account = self._engine.accounts.get(login or self._login)
+        if account is None and password and self._settings.open_unknown_accounts:
+            account = self._open_account(login, password, server)
         settings = account.settings if account else None
         if settings is None or password not in {"", settings.password} or server not in {"", settings.server}:
             raise CallFailed(api.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
@@ -177,6 +187,12 @@ class Terminal:
             self._store.commit((), {"login": settings.login})
             self._login = settings.login
         return True
+
+    def _open_account(self, login: int, password: str, server: str) -> Account:
+        first = self._settings.accounts[0]
+        settings = msgspec.structs.replace(first, login=login, password=password, server=server or first.server)
+        self._store.keep_account(login, msgspec.msgpack.encode(settings))
+        return self._engine.open_account(settings, self._store.load(login))
 
     @serves
     def connection_state(self) -> str:

@@ -22,25 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_terminal.feeds.base import Clock, FeedError, tick_records
-from paper_terminal.records import TICK_DTYPE, Records
+from paper_terminal.feeds.noise import UNIT_UNIFORM, hashed, noise_at
+from paper_terminal.feeds.sessions import Sessions
+from paper_terminal.records import RATE_DTYPE, TICK_DTYPE, Records
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 HOUR_MS = 3_600_000
-_HOURS_A_WEEK = 168
 _MINUTES_AN_HOUR = 60
-# The epoch was a Thursday at midnight: 72 hours into a week that starts on Monday.
-_EPOCH_HOUR_OF_WEEK = 72
-_FRIDAY_CLOSE_HOUR = 4 * 24 + 22
-_SUNDAY_OPEN_HOUR = 6 * 24 + 22
-
-# How busy each hour of the day (UTC) is: Asia, London, its overlap with New York, and the quiet around the
-# rollover at 22. Only the shape counts; it is scaled to a mean of 1.
-_ACTIVITY_BY_HOUR = (
-    0.55, 0.65, 0.70, 0.65, 0.60, 0.65, 0.85, 1.25, 1.50, 1.40, 1.25, 1.20,
-    1.45, 1.80, 1.90, 1.75, 1.40, 1.05, 0.90, 0.80, 0.70, 0.50, 0.40, 0.45,
-)  # fmt: skip
 
 _OCTAVES_HOURS: Floats = np.exp2(np.arange(10, dtype=np.float64))
 _OCTAVES_MINUTES = np.array([2.0, 8.0, 32.0, 128.0])
@@ -48,7 +38,6 @@ _OCTAVES_MINUTES = np.array([2.0, 8.0, 32.0, 128.0])
 _VOLATILITY_SPREAD = 0.45
 # The mean of the squared volatility is 1, so its own mean is a little less (that of a log-normal variable).
 _MEAN_VOLATILITY = math.exp(-(_VOLATILITY_SPREAD**2) / 2.0)
-_UNIT_UNIFORM = math.sqrt(3.0)
 
 _TREND_CHANCE = 0.55
 _TREND_MEAN_S = 90.0
@@ -163,6 +152,17 @@ class SyntheticFeed:
         """
         return self._markets[symbol].between(from_ms, to_ms)
 
+    def minute_bars(self, symbol: str, from_ms: int, to_ms: int) -> Records:
+        """Return minute bars (times UTC) with from_ms <= open time < to_ms, without making their ticks.
+
+        They go through the same prices at each full hour as the ticks do; inside the hour they are a market of
+        their own, so a terminal uses them only for what is older than its ticks.
+
+        Raises:
+            KeyError: `symbol` is not quoted here.
+        """
+        return self._markets[symbol].minute_bars(from_ms, to_ms)
+
     def take(self, until_ms: int) -> list[tuple[str, Records]]:
         """Return every tick with time_msc <= until_ms that was not taken yet, per symbol."""
         if until_ms <= self._taken_ms:
@@ -191,7 +191,7 @@ class _Market:
         digest = hashlib.sha256(f"{seed}/{symbol.name}".encode()).digest()
         self._key = int.from_bytes(digest[:8], "little")
         self._symbol = symbol
-        self._sessions = _Sessions(weekends=weekends)
+        self._sessions = Sessions(weekends=weekends)
         self._hourly_volatility = symbol.daily_volatility / math.sqrt(24.0)
         self._blocks: OrderedDict[int, _Block] = OrderedDict()
 
@@ -245,17 +245,61 @@ class _Market:
 
     def _volatility(self, minutes: Floats) -> Floats:
         weight = _VOLATILITY_SPREAD / math.sqrt(len(_OCTAVES_MINUTES))
-        noise = _noise(self._key ^ 0x5DEECE66D, minutes, _OCTAVES_MINUTES).sum(axis=1) * weight
+        noise = noise_at(self._key ^ 0x5DEECE66D, minutes, _OCTAVES_MINUTES).sum(axis=1) * weight
         volatility: Floats = np.exp(noise - _VOLATILITY_SPREAD**2)
         return volatility
 
     def _boundary(self, index: int) -> float:
         """Return the log of the price at the start of hour `index`, relative to the symbol's price."""
-        market_hours = np.array([self._sessions.market_hours(index)])
-        noise = _noise(self._key, market_hours, _OCTAVES_HOURS)[0]
+        return float(self._boundaries(self._sessions.market_hours(np.array([index])))[0])
+
+    def _boundaries(self, market_hours: Floats) -> Floats:
         # Octaves weighted by the root of their period add up to a random walk; its step over one hour has
         # four times the variance of the finest octave.
-        return float((noise * np.sqrt(_OCTAVES_HOURS)).sum()) * self._hourly_volatility / 2.0
+        octaves = noise_at(self._key, market_hours, _OCTAVES_HOURS) * np.sqrt(_OCTAVES_HOURS)
+        logs: Floats = octaves.sum(axis=1) * self._hourly_volatility / 2.0
+        return logs
+
+    def minute_bars(self, from_ms: int, to_ms: int) -> Records:
+        hours = np.arange(max(from_ms, 0) // HOUR_MS, -(-to_ms // HOUR_MS))
+        hours = hours[self._sessions.opened(hours)]
+        if not len(hours):
+            return np.zeros(0, dtype=RATE_DTYPE)
+        start = self._boundaries(self._sessions.market_hours(hours))
+        end = self._boundaries(self._sessions.market_hours(hours + 1))
+        minutes = (hours[:, None] * _MINUTES_AN_HOUR + np.arange(_MINUTES_AN_HOUR)).ravel()
+        bars = self._bars_of(minutes, self._minute_path(minutes, start, end))
+        return bars[(bars["time"] * 1000 >= from_ms) & (bars["time"] * 1000 < to_ms)]
+
+    def _minute_path(self, minutes: Ints, start: Floats, end: Floats) -> Floats:
+        """Return log prices, shape (hours, 61): a bridge over each hour in steps of a minute."""
+        steps = self._drawn(minutes, 1).reshape(-1, _MINUTES_AN_HOUR) / math.sqrt(_MINUTES_AN_HOUR)
+        walk = np.concatenate((np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)), axis=1)
+        passed = np.arange(_MINUTES_AN_HOUR + 1) / _MINUTES_AN_HOUR
+        bridge = (walk - passed * walk[:, -1:]) * self._hourly_volatility
+        path: Floats = bridge + start[:, None] + passed * (end - start)[:, None]
+        return path
+
+    def _bars_of(self, minutes: Ints, path: Floats) -> Records:
+        symbol = self._symbol
+        point = 10.0**-symbol.digits
+        opened, closed = path[:, :-1].ravel(), path[:, 1:].ravel()
+        wick = self._hourly_volatility / math.sqrt(_MINUTES_AN_HOUR) / 2.0
+        high = np.maximum(opened, closed) + np.abs(self._drawn(minutes, 2)) * wick
+        low = np.minimum(opened, closed) - np.abs(self._drawn(minutes, 3)) * wick
+        bars = np.zeros(len(minutes), dtype=RATE_DTYPE)
+        bars["time"] = minutes * 60
+        for field, logs in (("open", opened), ("high", high), ("low", low), ("close", closed)):
+            bids = np.exp(logs) * symbol.price - symbol.spread_points * point / 2.0
+            bars[field] = np.maximum(np.round(np.rint(bids / point) * point, symbol.digits), point)
+        bars["spread"] = symbol.spread_points
+        activity = 1.0 + 0.5 * self._drawn(minutes, 4) / UNIT_UNIFORM
+        bars["tick_volume"] = np.maximum(np.rint(symbol.ticks_per_second * 60.0 * activity), 1.0)
+        return bars
+
+    def _drawn(self, minutes: Ints, lane: int) -> Floats:
+        salt = np.uint64((self._key + lane * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF)
+        return hashed(minutes.astype(np.uint64) ^ salt)
 
     def _bridge(self, rng: np.random.Generator, index: int, clock: Floats, clock_end: float) -> Floats:
         """Return log prices at the moments `clock` (the variance passed since the hour began)."""
@@ -292,35 +336,6 @@ class _Market:
         return _Block(times, tick_records(times, bid, ask))
 
 
-class _Sessions:
-    """When the market is open and how busy it is, by hour of the week (UTC, Monday first)."""
-
-    def __init__(self, *, weekends: bool) -> None:
-        shape = np.array(_ACTIVITY_BY_HOUR)
-        start = np.tile(shape, 7)
-        end = np.roll(start, -1)
-        hour = np.arange(_HOURS_A_WEEK)
-        opened = np.ones(_HOURS_A_WEEK, dtype=bool)
-        if not weekends:
-            opened = (hour < _FRIDAY_CLOSE_HOUR) | (hour >= _SUNDAY_OPEN_HOUR)
-        scale = 1.0 / float(((start + end) / 2.0)[opened].mean())
-        self._start, self._end, self._open = start * scale, end * scale, opened
-        hours = (self._start + self._end) / 2.0 * opened
-        self._hours_before = np.concatenate(([0.0], np.cumsum(hours)))
-
-    def activity(self, index: int) -> Floats | None:
-        """Return the activity at each minute of hour `index` (61 values), or None when the market is closed."""
-        hour = (index + _EPOCH_HOUR_OF_WEEK) % _HOURS_A_WEEK
-        if not self._open[hour]:
-            return None
-        return np.linspace(self._start[hour], self._end[hour], _MINUTES_AN_HOUR + 1)
-
-    def market_hours(self, index: int) -> float:
-        """Return the market's own time at the start of hour `index`: it stands still when closed."""
-        week, hour = divmod(index + _EPOCH_HOUR_OF_WEEK, _HOURS_A_WEEK)
-        return float(week * self._hours_before[-1] + self._hours_before[hour])
-
-
 def _cumulative(rate_a_minute: Floats) -> Floats:
     """Integrate a rate given at whole minutes; the first value is 0."""
     return np.concatenate(([0.0], np.cumsum((rate_a_minute[1:] + rate_a_minute[:-1]) / 2.0)))
@@ -354,30 +369,3 @@ def _position_in_run(bid: Ints, ask: Ints) -> Ints:
     starts[1:] = (np.diff(bid) != 0) | (np.diff(ask) != 0)
     run_starts: Ints = np.maximum.accumulate(np.where(starts, position, 0))
     return position - run_starts
-
-
-def _noise(key: int, at: Floats, periods: Floats) -> Floats:
-    """Return smooth noise of unit variance, shape (len(at), len(periods)): a pure function of key and place.
-
-    Each period has its own lattice of hashed values, joined by an S-curve.
-    """
-    place = at[:, None] / periods[None, :]
-    cell = np.floor(place)
-    fraction = place - cell
-    smooth = fraction * fraction * (3.0 - 2.0 * fraction)
-    lane = np.arange(len(periods), dtype=np.uint64)[None, :] * np.uint64(0xD1B54A32D192ED03)
-    salt = lane ^ np.uint64(key & 0xFFFFFFFFFFFFFFFF)
-    left = _hashed(cell.astype(np.uint64) ^ salt)
-    right = _hashed((cell + 1.0).astype(np.uint64) ^ salt)
-    return left + (right - left) * smooth
-
-
-def _hashed(values: NDArray[np.uint64]) -> Floats:
-    """Map integers to uniform noise of mean 0 and variance 1 (the finaliser of splitmix64)."""
-    mixed = values * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    uniform = (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    noise: Floats = (2.0 * uniform - 1.0) * _UNIT_UNIFORM
-    return noise

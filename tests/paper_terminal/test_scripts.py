@@ -1,0 +1,86 @@
+"""Programs written for MetaTrader 5, run on a paper terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from paper_terminal import launch, scripts
+from paper_terminal.settings import SETTINGS_FILE, save
+from paper_terminal.wire import IPC_FILE
+from tests.paper_terminal.running import environment
+from tests.waiting import eventually
+
+SCRIPT = """
+import sys
+import MetaTrader5 as mt5
+assert mt5.initialize(login=4711, server="Some-Demo", password="secret"), mt5.last_error()
+account = mt5.account_info()
+assert (account.login, account.server, account.balance) == (4711, "Some-Demo", 100000.0)
+bars = mt5.copy_rates_from_pos("EURUSD", mt5.TIMEFRAME_D1, 0, 50)
+assert len(bars) == 50, mt5.last_error()
+tick = mt5.symbol_info_tick("EURUSD")
+request = {
+    "action": mt5.TRADE_ACTION_DEAL, "symbol": "EURUSD", "volume": 0.1, "type": mt5.ORDER_TYPE_BUY,
+    "price": tick.ask, "deviation": 100, "type_filling": mt5.ORDER_FILLING_RETURN, "type_time": mt5.ORDER_TIME_GTC,
+}
+result = mt5.order_send(request)
+assert result.retcode == mt5.TRADE_RETCODE_DONE, result
+assert mt5.Close("EURUSD") is True
+mt5.shutdown()
+assert not mt5.initialize(login=4711, server="Some-Demo", password="wrong")
+assert mt5.last_error()[0] == -6
+sys.exit(len(sys.argv))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a terminal's folder whose terminal ends soon after its last client."""
+    home = tmp_path / "home"
+    (home / "paper").mkdir(parents=True)
+    save(msgspec.structs.replace(scripts.DEMO_SETTINGS, idle_exit_s=0.3), home / "paper" / SETTINGS_FILE)
+    return home / "paper"
+
+
+def paper(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    variables = environment() | {"MT5BUS_HOME": str(folder.parent)}
+    variables.pop(launch.PATH_VARIABLE, None)
+    command = [sys.executable, "-m", "paper_terminal", *arguments]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_exec_runs_a_program_with_its_arguments_and_exit_code(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "bot.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    ended = paper(folder, "exec", str(script), "--lots", "1")
+    assert ended.returncode == 3, ended.stderr
+    eventually(lambda: not (folder / IPC_FILE).exists(), timeout_s=20, what="the terminal's end")
+
+
+def test_a_path_of_the_module_is_enough(folder: Path, tmp_path: Path) -> None:
+    shim = paper(folder, "shim-dir").stdout.strip()
+    variables = environment() | {"MT5BUS_HOME": str(folder.parent), "PYTHONPATH": shim}
+    variables.pop(launch.PATH_VARIABLE, None)
+    code = (
+        "import MetaTrader5 as m, importlib.metadata as d; from MetaTrader5 import *;"
+        " assert initialize(path='C:\\\\Program Files\\\\MetaTrader 5\\\\terminal64.exe'), last_error();"
+        " assert d.version('MetaTrader5') == m.__version__; print(terminal_info().data_path)"
+    )
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(
+        command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.stdout.strip() == str(folder.resolve()), ended.stderr
+    eventually(lambda: not (folder / IPC_FILE).exists(), timeout_s=20, what="the terminal's end")
+
+
+def test_a_terminal_elsewhere_means_the_one_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(launch.PATH_VARIABLE, str(tmp_path / "mine"))
+    assert launch.folder_of("/nowhere/at/all/terminal64.exe") == (tmp_path / "mine").resolve()
+    assert launch.folder_of(str(tmp_path / "terminal64.exe")) == tmp_path.resolve()
+    assert launch.folder_of(str(tmp_path / "other")) == (tmp_path / "other").resolve()
