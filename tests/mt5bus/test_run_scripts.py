@@ -82,3 +82,15 @@ def test_every_dependency_is_pinned() -> None:
     }
     names = {re.split(r"[<>=\[;\s]", requirement)[0].lower() for requirement in wanted}
     assert names <= pinned
+
+
+def test_every_package_is_installed() -> None:
+    import tomllib
+
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    listed = set(content["tool"]["setuptools"]["packages"])
+    top = {name.partition(".")[0] for name in listed}
+    there = {
+        ".".join(file.parent.relative_to(ROOT).parts) for name in top for file in (ROOT / name).rglob("__init__.py")
+    }
+    assert listed == there
