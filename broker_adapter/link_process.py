@@ -126,6 +126,7 @@ class LinkProcess:
             )
         except ProcessError as error:
             log.exception("a link cannot be started", extra={"link": self.name, "reason": str(error)})
+            self._quick_deaths += 1
             self._wait_for_restart(now_ns)
             return
         self._process = process
@@ -170,14 +171,16 @@ class LinkProcess:
         self._hand_over()
         current.on_result(result)
 
-    def tick(self) -> None:
-        """See to deadlines, to the process's end and to its replacement; many times a second."""
+    def tick(self, *, judge: bool = True) -> None:
+        """See to the process's end and to its replacement and, if `judge`, to deadlines; many times a second."""
         if self.state == "closed":
             return
         now_ns = self._clock.monotonic_ns()
         exit_code = self._process.poll() if self._process is not None else None
         if self._process is not None and exit_code is not None:
             self._buried(exit_code, now_ns)
+        elif not judge:
+            return
         elif self.state == "starting" and now_ns >= self._state_deadline_ns:
             self.kill("timeout", "it did not greet in time")
         elif self.state == "ready" and self._current is not None and now_ns >= self._current.deadline_ns:

@@ -29,6 +29,8 @@ from protocol.sockets import Context, bind_router
 
 WATCH_INTERVAL_S = 0.02
 _BATCH = 50
+_OVERSLEPT_NS = 1_000_000_000
+_GRACE_NS = 250_000_000
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +99,8 @@ class Links:
         ]
         self._by_role = {role: link for link in self._links for role in link.roles}
         self._known_states = {link.roles: "" for link in self._links}
+        self._ticked_ns = loop.clock.monotonic_ns()
+        self._judge_from_ns = 0
         loop.watch(self._socket, self._on_readable)
         self._timer = loop.every(WATCH_INTERVAL_S, self._tick)
 
@@ -199,8 +203,13 @@ class Links:
                 return
 
     def _tick(self) -> None:
+        now_ns = self._loop.clock.monotonic_ns()
+        if now_ns - self._ticked_ns > _OVERSLEPT_NS:
+            # We were frozen (sleep, SIGSTOP): answers may be waiting on the way in. Read before judging.
+            self._judge_from_ns = now_ns + _GRACE_NS
+        self._ticked_ns = now_ns
         for link in self._links:
-            link.tick()
+            link.tick(judge=now_ns >= self._judge_from_ns)
 
     def _on_change(self) -> None:
         self._list.write(link.process_identity for link in self._links if link.process_identity is not None)

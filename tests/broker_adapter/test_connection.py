@@ -61,6 +61,17 @@ def test_every_link_attaches_and_the_account_is_pinned(connected: ConnectionRig)
     assert not connected.calls("login")
 
 
+def test_one_shared_link_is_attached_once_for_all_roles(tmp_path: Path) -> None:
+    rig = ConnectionRig(tmp_path, links="shared")
+    try:
+        rig.links.start()
+        rig.until_state("attached")
+        assert all(rig.connection.attached(role) for role in LinkRole)
+        assert len(rig.calls("initialize")) == 1
+    finally:
+        rig.close()
+
+
 def test_a_broken_pipe_on_one_link_attaches_that_link_anew(connected: ConnectionRig) -> None:
     before = connected.calls("initialize")
     bulk = connected.links.pids()[LinkRole.BULK]

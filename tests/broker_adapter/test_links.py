@@ -154,6 +154,20 @@ def test_a_queued_call_expires_without_being_sent(rig: Rig) -> None:
     assert not rig.calls("symbols_total")
 
 
+def test_an_answer_that_came_while_the_adapter_slept_counts(rig: Rig) -> None:
+    """A machine that wakes up finds every deadline passed; what was answered in time must not be killed."""
+    rig.attach()
+    results: list[LinkResult] = []
+    rig.links.call(TRADE, a_send(rig), results.append, deadline_s=0.2)
+    eventually(lambda: rig.calls("order_send"), what="the order sent")
+    slept_until = time.monotonic() + 1.2
+    eventually(lambda: time.monotonic() > slept_until, what="the sleep's end")
+    rig.links._tick()  # timers come first, as if the socket's thread had not woken up yet
+    rig.until(lambda: results)
+    assert results[0].ok
+    assert rig.links.state(TRADE) == "ready"
+
+
 def test_the_queue_is_bounded_and_never_calls_back_at_once(rig: Rig) -> None:
     rig.attach()
     rig.behave({"positions_get": {"sleep_s": 0.5}})

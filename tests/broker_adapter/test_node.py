@@ -40,7 +40,7 @@ from protocol.messages import (
 from protocol.ticks import rates_array, ticks_array
 from tests.broker_adapter.paper import PaperSystem
 
-LIVELY = "suffix = '.m'\n[feed]\nticks_per_second = 20.0\n"
+LIVELY = "suffix = '.m'\nhistory_days = 0.05\n[feed]\nticks_per_second = 20.0\n"
 CANARY = "c4n4ry-p4ssw0rd"
 DAY_MS = 86_400_000
 
