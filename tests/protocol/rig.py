@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import socket as sockets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,21 @@ ANY_PORT = "tcp://127.0.0.1:0"
 SERVER = new_identity("adapter")
 FRIEND = new_identity("friend")
 STRANGER = new_identity("stranger")
+
+
+def quiet_address() -> str:
+    """Return an address to come back to: below the system's own ports, of which one may be taken meanwhile.
+
+    (A socket that keeps connecting to a free port of the system's own range may even meet itself there.)
+    """
+    for port in random.sample(range(20_000, 30_000), 50):
+        with sockets.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return f"tcp://127.0.0.1:{port}"
+    raise AssertionError("no free port between 20000 and 30000")
 
 
 def endpoint(socket: Socket) -> str:
@@ -63,6 +80,7 @@ class Peer:
         """Close everything."""
         for closer in reversed(self._closers):
             closer()
+        self.loop.context.destroy(linger=0)  # what a failed test left open would hold the context for ever
         self.loop.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket as sockets
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,7 +10,7 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol import codec, service, zap
+from protocol import codec, service
 from protocol import messages as m
 from protocol.errors import (
     AuthenticationFailed,
@@ -29,7 +28,7 @@ from protocol.requests import Requester
 from protocol.service import Caller, Service
 from protocol.sockets import bind_router, connect_dealer, connect_requester
 from protocol.zap import Gatekeeper
-from tests.protocol.rig import ANY_PORT, FRIEND, SERVER, STRANGER, Peer, endpoint
+from tests.protocol.rig import FRIEND, SERVER, STRANGER, Peer, quiet_address
 from tests.protocol.samples import MESSAGES
 from tests.waiting import eventually
 
@@ -168,7 +167,6 @@ def test_the_gatekeeper_judges_any_request(parts: list[bytes]) -> None:
         assert keeper._judge(request)[2] == b"400"
     keeper.close()
     loop.close()
-    assert zap.ENDPOINT
 
 
 def test_a_name_beyond_ascii_is_admitted(house: House) -> None:
@@ -326,10 +324,11 @@ def test_each_of_many_requests_gets_its_own_answer(house: House) -> None:
 
 
 def test_a_peer_that_came_back_is_asked_again(house: House) -> None:
-    address = house.address
-    asker = house.asker()
+    there, address = house.peer.service("query", quiet_address())
+    there.handle(m.GetHealth, lambda request, caller: m.Done(request.id))
+    asker = house.asker(address=address)
     house.connected(asker)
-    house.service.close()
+    there.close()
     house.until(lambda: isinstance(house.ask(asker, deadline_s=0.1), NoConnection), "the loss")
     socket = bind_router(house.loop.context, address, identity=SERVER, domain="query")
     back = Service(house.loop, socket, adapter="main")
@@ -342,9 +341,7 @@ def test_a_peer_that_came_back_is_asked_again(house: House) -> None:
 
 def test_an_old_order_is_never_delivered_late(house: House) -> None:
     """What was asked while nobody was there does not arrive when somebody is."""
-    socket = bind_router(house.loop.context, ANY_PORT, identity=SERVER, domain="trade")
-    address = endpoint(socket)
-    socket.close()
+    address = quiet_address()
     asker = house.asker(address=address)
     error = house.ask(asker, lambda i: m.CancelOrder(i, "old", "s", 0, 1))
     assert isinstance(error, NoConnection)
@@ -386,4 +383,3 @@ def test_a_taken_port_is_told() -> None:
     with pytest.raises(NoConnection, match="cannot connect"):
         connect_dealer(peer.loop.context, "nonsense", identity=FRIEND, server_key=SERVER.public)
     peer.close()
-    assert threading.active_count() >= 1
