@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -15,7 +14,9 @@ from pathlib import Path
 
 import zmq
 
-from benchmarks.rows import Row
+from benchmarks import children
+from benchmarks.children import on_one_core
+from benchmarks.rows import Row, in_turn
 from protocol import codec, sockets
 from protocol.keys import KeyStore
 from protocol.loop import Loop
@@ -31,47 +32,40 @@ ONE_TICK = struct.pack("<qdddQqId", 0, 1.1, 1.1001, 0.0, 0, 0, 6, 0.0)
 RAW_TOPIC = b"v1/tick/main/EURUSD\0"
 
 
+ROUNDS = 3
+
+
 def rows(*, quick: bool) -> list[Row]:
-    """Return the rows of the wire. `quick` sends a tenth."""
-    scale = 10 if quick else 1
-    latency_count = 20_000 // scale
-    rounds = 10_000 // scale
+    """Return the rows of the wire. `quick` sends a tenth, once."""
+    scale, rounds = (10, 1) if quick else (1, ROUNDS)
     return [
-        Row(
-            "tick, publisher to callback, p50 at 5,000/s",
-            "us",
-            _latency_us("raw", latency_count),
-            _latency_us("bus", latency_count),
-            "raw pyzmq, plain",
-            1.25,
-        ),
-        Row(
-            "tick messages a second, one tick each, Curve",
-            "/s",
-            _throughput("raw", 1, 1_000_000 // scale),
-            _throughput("bus", 1, 1_000_000 // scale),
-            "raw pyzmq, Curve",
-            0.5,
-            higher_is_better=True,
-        ),
-        Row(
-            "ticks a second in batches of 100, Curve",
-            "/s",
-            _throughput("raw", 100, 100_000 // scale),
-            _throughput("bus", 100, 100_000 // scale),
-            "raw pyzmq, Curve",
-            0.7,
-            higher_is_better=True,
-        ),
-        Row(
-            "request round trip, p50, answered from memory",
-            "us",
-            _round_trip_us("raw", rounds),
-            _round_trip_us("bus", rounds),
-            "raw REQ-ROUTER, plain",
-            1.5,
-        ),
+        _latency_row(20_000 // scale, rounds),
+        _throughput_row("tick messages a second, one tick each, Curve", 1, 1_000_000 // scale, 0.5, rounds),
+        _throughput_row("ticks a second in batches of 100, Curve", 100, 100_000 // scale, 0.7, rounds),
+        _round_trip_row(10_000 // scale, rounds),
     ]
+
+
+def _latency_row(count: int, rounds: int) -> Row:
+    with on_one_core():
+        pair = in_turn(lambda: _latency_us("raw", count), lambda: _latency_us("bus", count), rounds=rounds)
+    return Row("tick, publisher to callback, p50 at 5,000/s", "us", *pair, "raw pyzmq, plain", 1.25)
+
+
+def _throughput_row(what: str, batch: int, messages: int, target: float, rounds: int) -> Row:
+    pair = in_turn(
+        lambda: _throughput("raw", batch, messages),
+        lambda: _throughput("bus", batch, messages),
+        rounds=rounds,
+        higher_is_better=True,
+    )
+    return Row(what, "/s", *pair, "raw pyzmq, Curve", target, higher_is_better=True)
+
+
+def _round_trip_row(count: int, rounds: int) -> Row:
+    with on_one_core():
+        pair = in_turn(lambda: raw_round_trip_us(count), lambda: _bus_round_trip_us(count), rounds=rounds)
+    return Row("request round trip, p50, answered from memory", "us", *pair, "raw REQ-ROUTER, plain", 1.5)
 
 
 class _Peer:
@@ -81,12 +75,7 @@ class _Peer:
         self._folder = tempfile.TemporaryDirectory()
         self.keys = KeyStore(Path(self._folder.name) / "keys")
         self.keys.ensure()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.wire", role, str(self.keys.folder), *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stdin=subprocess.PIPE,
-            encoding="utf-8",
-        )
+        self.process = children.start(["-m", "benchmarks.wire", role, self.keys.folder, *arguments])
         assert self.process.stdout
         self.address = self.process.stdout.readline().strip()
 
@@ -98,8 +87,7 @@ class _Peer:
 
     def end(self) -> None:
         """End it and remove the keys."""
-        self.process.kill()
-        self.process.communicate()
+        children.end(self.process)
         self._folder.cleanup()
 
 
@@ -196,10 +184,19 @@ def _receive_bus(peer: _Peer, ticks: int, on_batch: Callable[[TickBatch], None])
     loop.close()
 
 
-def _round_trip_us(kind: str, rounds: int) -> float:
+def raw_round_trip_us(rounds: int) -> float:
+    """Return the median microseconds of a round trip over a plain REQ and ROUTER: the floor of every request."""
+    return _round_trip_us("raw", rounds, _ask_raw)
+
+
+def _bus_round_trip_us(rounds: int) -> float:
+    return _round_trip_us("bus", rounds, _ask_bus)
+
+
+def _round_trip_us(kind: str, rounds: int, ask: Callable[[_Peer, int], float]) -> float:
     peer = _Peer(f"answer-{kind}")
     try:
-        return _ask_raw(peer, rounds) if kind == "raw" else _ask_bus(peer, rounds)
+        return ask(peer, rounds)
     finally:
         peer.end()
 
@@ -272,8 +269,9 @@ def _publish(kind: str, keys: KeyStore, count: int, batch: int, rate: int) -> No
     begun = time.monotonic_ns()
     for index in range(count):
         if rate:
-            while time.monotonic_ns() - begun < index * 1_000_000_000 // rate:
-                continue
+            due_ns = begun + index * 1_000_000_000 // rate
+            # A publisher that spins until then would keep the core from those that it wakes.
+            time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
         now = time.monotonic_ns()
         if bus:
             socket.send(codec.encode_with(prefix, TickBatch(2, 1 + index * batch, now, records)))
