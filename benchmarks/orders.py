@@ -45,7 +45,7 @@ def row(loaded: Loaded, bus: BusClient, *, count: int) -> Row:
         whole_us - terminal_us - _COMMITS * disk_us,
         "raw REQ-ROUTER, plain",
         _TARGET,
-        note=f"the whole {whole_us:.0f} us less order_send {terminal_us:.0f} us and the disk {_COMMITS} x {disk_us:.0f} us",
+        note=f"{whole_us:.0f} us less order_send {terminal_us:.0f} us and the disk {_COMMITS} x {disk_us:.0f} us",
     )
 
 

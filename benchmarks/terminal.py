@@ -43,10 +43,13 @@ def _terminal(*, history_s: float) -> Iterator[None]:
             "--history-days": history_s / _DAY_S,
         }
         words = [word for option in options.items() for word in option]
-        process = children.start(["-m", "paper_terminal", *words], stderr=(Path(folder) / "log").open("wb"))
+        log = Path(folder) / "terminal.log"
+        with log.open("wb") as stream:
+            process = children.start(["-m", "paper_terminal", *words], stderr=stream)
         try:
             assert process.stdout
-            process.stdout.readline()  # it says when it is ready
+            if not process.stdout.readline():  # it says when it is ready
+                raise RuntimeError(f"the paper terminal does not start: {log.read_text('utf-8', 'replace')}")
             if not api.initialize(folder):
                 raise RuntimeError(f"the paper terminal does not answer: {api.last_error()}")
             yield
