@@ -71,6 +71,7 @@ class Service:
         self.requests = 0
         self.malformed = 0
         self.undelivered = 0
+        self._closed = False
         loop.watch(socket, self._on_readable)
 
     def handle(self, request: type[R], handler: Callable[[R, Caller], Reply | None]) -> None:
@@ -86,12 +87,16 @@ class Service:
         return self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def close(self) -> None:
-        """Stop answering and close the socket."""
+        """Stop answering and close the socket. A handler may do it; answers still to come are dropped."""
+        self._closed = True
         self._loop.unwatch(self._socket)
         self._socket.close()
 
     def send(self, envelope: list[bytes], message: Message) -> None:
         """Send `message` back along `envelope`, never blocking."""
+        if self._closed:
+            self.undelivered += 1
+            return
         frame = codec.encode(message, self._adapter)
         try:
             for part in envelope:
@@ -108,7 +113,7 @@ class Service:
             except zmq.Again:
                 return
             self._on_parts(parts)
-            if not readable(self._socket):
+            if self._closed or not readable(self._socket):
                 return
 
     def _on_parts(self, parts: list[zmq.Frame]) -> None:

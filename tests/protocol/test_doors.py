@@ -194,6 +194,19 @@ def test_an_error_in_a_handler_is_the_answer(house: House) -> None:
     assert isinstance(house.ask(asker, m.GetStatus), NotFound)
 
 
+def test_a_handler_may_close_its_service(house: House) -> None:
+    there, address = house.peer.service("query", quiet_address())
+
+    def leave(request: m.GetHealth, caller: Caller) -> m.Reply:
+        there.close()
+        return m.Done(request.id)
+
+    there.handle(m.GetHealth, leave)
+    asker = house.asker(address=address)
+    house.until(lambda: not isinstance(house.ask(asker, deadline_s=0.1), NoConnection) or there.undelivered, "the end")
+    assert there.undelivered == 1
+
+
 def test_a_handler_may_answer_later(house: House) -> None:
     def later(request: m.GetAccount, caller: Caller) -> None:
         house.loop.after(0.05, lambda: caller.reply(m.Done(request.id, "later")))
