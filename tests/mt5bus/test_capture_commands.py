@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,12 @@ from protocol import codec
 from protocol import messages as m
 from protocol.captures import STREAMS, CaptureWriter
 from protocol.clock import ManualClock
-from tests.protocol.fake_adapter import tick_records
+from protocol.keys import KeyStore
+from protocol.loop import Loop
+from protocol.requests import Requester
+from protocol.subscriber import StreamSubscriber
+from tests.protocol.fake_adapter import FakeAdapter, tick_records
+from tests.protocol.rig import Peer, quiet_address, running
 
 NOON_MS = 1_700_049_600_000
 
@@ -20,6 +28,15 @@ NOON_MS = 1_700_049_600_000
 def call(*arguments: object) -> Result:
     """Run `mt5bus` with these arguments."""
     return CliRunner().invoke(group, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Give back the handlers that the commands replace."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -92,3 +109,70 @@ def test_something_else_is_no_capture(tmp_path: Path) -> None:
     result = call("inspect", path)
     assert result.exit_code == 1
     assert "no mt5bus capture" in result.output
+
+
+def test_record_then_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live adapter is recorded by one command, and played by the other to a node that joins it."""
+    home = tmp_path / "home"
+    port = int(quiet_address().rsplit(":", 1)[1])
+    monkeypatch.setenv("MT5BUS_PORT", str(port))
+    keys = KeyStore(home / "keys")
+    keys.ensure()
+    peer = Peer(admitted=keys.admitted, server=keys.identity("adapter"))
+    adapter = FakeAdapter(peer, f"tcp://127.0.0.1:{port}", f"tcp://127.0.0.1:{port + 1}")
+    peer.loop.every(0.02, adapter.beacon)
+    peer.loop.every(0.02, adapter.tick)
+    with running(peer):
+        recorded = call("record", "--home", home, "--minutes", 0.02)
+    assert recorded.exit_code == 0, recorded.output
+    (file,) = (home / "captures").glob("*.mt5cap")
+    assert str(file) in recorded.output
+
+    node = threading.Thread(target=listen, args=(keys, port))
+    node.start()
+    results = tmp_path / "results.jsonl"
+    replayed = call("replay", file, "--home", home, "--speed", "max", "--results", results)
+    node.join(20)
+    assert replayed.exit_code == 0, replayed.output
+    assert "done:" in replayed.output
+    assert results.read_bytes().startswith(b'{"submit_order":{"client_order_id":"c-1"')
+
+
+def listen(keys: KeyStore, port: int) -> None:
+    """Be a node: join, order once, and end with the last tick that comes."""
+    loop = Loop()
+    identity, server_key = keys.identity("strategy"), keys.server_key("adapter")
+
+    def requester(offset: int) -> Requester:
+        address = f"tcp://127.0.0.1:{port + offset}"
+        return Requester(loop, loop.context, address, identity=identity, server_key=server_key, name="adapter")
+
+    queries, orders = requester(1), requester(2)
+    ticks: list[str] = []
+
+    def order(symbol: str, batch: m.TickBatch) -> None:
+        ticks.append(symbol)
+        if len(ticks) == 1:
+            orders.ask(
+                lambda request_id: m.SubmitOrder(request_id, "c-1", "s", 0, symbol, "buy", 0.1),
+                on_reply=lambda reply: loop.stop(),
+                on_error=lambda error: loop.stop(),
+                deadline_s=5,
+            )
+
+    subscriber = StreamSubscriber(
+        loop,
+        loop.context,
+        f"tcp://127.0.0.1:{port}",
+        identity=identity,
+        server_key=server_key,
+        adapter="main",
+        queries=queries,
+        on_tick=order,
+        on_event=lambda event: None,
+    )
+    subscriber.start()
+    loop.after(30, loop.stop)
+    loop.run()
+    for each in (subscriber, queries, orders, loop):
+        each.close()

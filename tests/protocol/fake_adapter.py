@@ -12,7 +12,7 @@ from protocol.errors import NotFound
 from protocol.service import Caller, Service
 from protocol.sockets import Socket
 from protocol.ticks import RATE_DTYPE, RECORD_BYTES, TICK_DTYPE
-from tests.protocol.rig import Peer
+from tests.protocol.rig import ANY_PORT, Peer
 from tests.protocol.samples import ACCOUNT, INSTRUMENT, QUOTE
 
 EPOCH = 1_700_000_000_000
@@ -38,12 +38,12 @@ class FakeAdapter:
         drop: The next so many frames are not sent, as by a full socket.
     """
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, streams: str = ANY_PORT, queries: str = ANY_PORT) -> None:
         self.peer = peer
         self.socket: Socket
-        self.socket, self.streams = peer.streams()
+        self.socket, self.streams = peer.streams(streams)
         self.queries: Service
-        self.queries, self.queries_at = peer.service("query")
+        self.queries, self.queries_at = peer.service("query", queries)
         self.log_id = "log-1"
         self.epoch = EPOCH
         self.events: list[m.Event] = []

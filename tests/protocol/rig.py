@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket as sockets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import zmq
@@ -43,16 +43,25 @@ def endpoint(socket: Socket) -> str:
 
 
 class Peer:
-    """One loop with a gatekeeper that admits `FRIEND` everywhere, and whoever `admit` names."""
+    """One loop with a gatekeeper that admits `FRIEND` everywhere, and whoever `admit` names.
 
-    def __init__(self) -> None:
+    Args:
+        admitted: Gives other names by role.
+        server: Whose key the sockets have.
+    """
+
+    def __init__(
+        self, *, admitted: Callable[[str], Mapping[bytes, str]] = lambda role: {}, server: Identity = SERVER
+    ) -> None:
         self.loop = Loop()
+        self._more = admitted
+        self._server = server
         self.admitted: dict[str, dict[bytes, str]] = {}
         self.gatekeeper = Gatekeeper(self.loop, self._names)
         self._closers: list[Callable[[], None]] = [self.gatekeeper.close]
 
     def _names(self, role: str) -> dict[bytes, str]:
-        return {FRIEND.public: FRIEND.name} | self.admitted.get(role, {})
+        return {FRIEND.public: FRIEND.name, **self.admitted.get(role, {}), **self._more(role)}
 
     def admit(self, identity: Identity, *roles: str) -> None:
         """Admit `identity` to the sockets of `roles`."""
@@ -61,14 +70,14 @@ class Peer:
 
     def service(self, role: str = "query", address: str = ANY_PORT) -> tuple[Service, str]:
         """Return a service on a ROUTER, and its address."""
-        socket = bind_router(self.loop.context, address, identity=SERVER, domain=role)
+        socket = bind_router(self.loop.context, address, identity=self._server, domain=role)
         service = Service(self.loop, socket, adapter="main")
         self._closers.append(service.close)
         return service, endpoint(socket)
 
     def streams(self, address: str = ANY_PORT) -> tuple[Socket, str]:
         """Return a publisher's socket and its address."""
-        socket = bind_streams(self.loop.context, address, identity=SERVER)
+        socket = bind_streams(self.loop.context, address, identity=self._server)
         self._closers.append(socket.close)
         return socket, endpoint(socket)
 

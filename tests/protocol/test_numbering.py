@@ -372,6 +372,18 @@ def test_a_log_that_lost_its_end_means_a_resync(joined: Log) -> None:
     assert joined.follower.position == ("a", 0)
 
 
+def test_an_answer_from_a_shortened_log_means_a_resync(joined: Log) -> None:
+    for _ in range(3):
+        joined.follower.on_live(joined.write())
+    joined.write()
+    joined.beacon()
+    del joined.events[1:]
+    joined.answer()
+    assert isinstance(joined.asks.waiting[0].request, m.GetSnapshot)
+    joined.answer()
+    assert joined.follower.position == ("a", 1)
+
+
 def test_resuming_ahead_of_the_log_means_a_resync() -> None:
     log = Log(EventPosition("a", 5))
     log.write()
