@@ -34,7 +34,7 @@ from protocol.zap import Gatekeeper
 
 NAME = "adapter"
 VERSION = "1"
-HOUSEKEEPING_INTERVAL_S = 0.5
+HOUSEKEEPING_INTERVAL_S = 0.05
 
 log = logging.getLogger(__name__)
 

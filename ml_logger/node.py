@@ -17,7 +17,7 @@ from protocol.requests import Requester
 from protocol.subscriber import StreamSubscriber
 
 NAME = "ml_logger"
-STATE_INTERVAL_S = 0.5
+STATE_INTERVAL_S = 0.05
 
 log = logging.getLogger(__name__)
 

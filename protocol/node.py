@@ -1,7 +1,7 @@
 """A node's common life: it presents itself to the supervisor, answers pings from its own loop, and stops when told.
 
-A node says hello whenever it has connected, and every second until it is pinged, so that a supervisor that died and
-came back finds it at once.
+A node says hello whenever it has connected or its state has changed, and every second until it is pinged: so a
+supervisor that died and came back finds it at once, and one that waits for a node to be ready asks it at once.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class NodeLife:
         report: Callable[[], NodeReport],
         streams: Callable[[], tuple[StreamReport, ...]] = tuple,
     ) -> None:
-        self.state = "starting"
+        self._state = "starting"
         self.progress = 0
         self.name = name
         self.instance = secrets.token_hex(8)
@@ -84,6 +84,17 @@ class NodeLife:
             )
             loop.watch(self._socket, self._on_readable)
             loop.every(HELLO_INTERVAL_S, self._hello_if_unpinged)
+
+    @property
+    def state(self) -> str:
+        """What the node says of itself."""
+        return self._state
+
+    @state.setter
+    def state(self, state: str) -> None:
+        if state != self._state:
+            self._state = state
+            self._say_hello()
 
     def busy_for(self, seconds: float) -> None:
         """Announce work that may delay pongs for up to `seconds`."""

@@ -178,11 +178,14 @@ class StrategyNode:
     def _on_clock(self) -> None:
         for runner in self.runners:
             runner.on_clock()
+        self._judge()
 
     def _keep_house(self) -> None:
         for runner in self.runners:
             runner.keep_house()
         self.life.progress = self._handled + sum(runner.callbacks for runner in self.runners)
+
+    def _judge(self) -> None:
         if self.life.state == "stopping":
             return
         if any(runner.trouble for runner in self.runners):
