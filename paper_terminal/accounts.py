@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from paper_terminal.constants import ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
 from paper_terminal.ledger_records import Deal, Order, Position
 from paper_terminal.settings import AccountSettings
 from paper_terminal.state import Change, Loaded
@@ -73,6 +74,11 @@ class Account:
     def login(self) -> int:
         """Return the account's number."""
         return self.settings.login
+
+    @property
+    def netting(self) -> bool:
+        """Tell whether a symbol has one position at most."""
+        return self.settings.margin_mode != ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
 
     def money(self, amount: float) -> float:
         """Return an amount rounded to the currency's digits."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 from paper_terminal import constants as api
-from paper_terminal.ledger_records import Position, TradeRequest
+from paper_terminal.ledger_records import Order, Position, TradeRequest
 from paper_terminal.margin import Quote
 from paper_terminal.retcodes import Refusal
 from paper_terminal.specifications import (
     FILLING_BOC,
     FILLING_FOK,
     FILLING_IOC,
+    ORDER_CLOSE_BY,
     ORDER_LIMIT,
     ORDER_MARKET,
     ORDER_SL,
@@ -27,6 +28,7 @@ BUY_TYPES = frozenset({
     api.ORDER_TYPE_BUY_STOP,
     api.ORDER_TYPE_BUY_STOP_LIMIT,
 })
+MARKET_TYPES = frozenset({api.ORDER_TYPE_BUY, api.ORDER_TYPE_SELL})
 LIMIT_TYPES = frozenset({api.ORDER_TYPE_BUY_LIMIT, api.ORDER_TYPE_SELL_LIMIT})
 STOP_TYPES = frozenset({api.ORDER_TYPE_BUY_STOP, api.ORDER_TYPE_SELL_STOP})
 STOP_LIMIT_TYPES = frozenset({api.ORDER_TYPE_BUY_STOP_LIMIT, api.ORDER_TYPE_SELL_STOP_LIMIT})
@@ -52,11 +54,13 @@ def check_close_volume(symbol: Specification, position: Position, volume: float)
         check_volume(symbol, volume)
 
 
-def check_direction(symbol: Specification, *, buy: bool) -> None:
-    """Refuse a new position that the symbol's trade mode forbids (10017, 10042 to 10044)."""
+def check_direction(symbol: Specification, *, buy: bool, reduces: bool = False) -> None:
+    """Refuse what the symbol's trade mode forbids (10017, 10042 to 10044); an order that `reduces` is a close."""
     mode = symbol.trade_mode
     if mode == api.SYMBOL_TRADE_MODE_DISABLED:
         raise Refusal(api.TRADE_RETCODE_TRADE_DISABLED)
+    if reduces:
+        return
     if mode == api.SYMBOL_TRADE_MODE_CLOSEONLY:
         raise Refusal(api.TRADE_RETCODE_CLOSE_ONLY)
     if mode == api.SYMBOL_TRADE_MODE_LONGONLY and not buy:
@@ -67,7 +71,7 @@ def check_direction(symbol: Specification, *, buy: bool) -> None:
 
 def check_order_mode(symbol: Specification, request: TradeRequest) -> None:
     """Refuse an order type, or a stop or take profit, that the symbol does not take (10035)."""
-    if request.type in {api.ORDER_TYPE_BUY, api.ORDER_TYPE_SELL}:
+    if request.type in MARKET_TYPES:
         needed = ORDER_MARKET
     elif request.type in LIMIT_TYPES:
         needed = ORDER_LIMIT
@@ -79,6 +83,12 @@ def check_order_mode(symbol: Specification, request: TradeRequest) -> None:
         raise Refusal(api.TRADE_RETCODE_INVALID_ORDER)
     needed |= (ORDER_SL if request.sl else 0) | (ORDER_TP if request.tp else 0)
     if symbol.order_mode & needed != needed:
+        raise Refusal(api.TRADE_RETCODE_INVALID_ORDER)
+
+
+def check_close_by(symbol: Specification) -> None:
+    """Refuse to close positions against each other where the symbol does not offer it (10035)."""
+    if not symbol.order_mode & ORDER_CLOSE_BY:
         raise Refusal(api.TRADE_RETCODE_INVALID_ORDER)
 
 
@@ -159,4 +169,11 @@ def check_freeze(symbol: Specification, quote: Quote, *, buy: bool, sl: float, t
     current = quote.bid if buy else quote.ask
     level = symbol.freeze_level * symbol.point
     if level and any(stop and abs(current - stop) < level for stop in (sl, tp)):
+        raise Refusal(api.TRADE_RETCODE_FROZEN)
+
+
+def check_order_freeze(symbol: Specification, quote: Quote, order: Order) -> None:
+    """Refuse to touch a pending order whose price is within the freeze level (10029)."""
+    current = quote.ask if order.type in BUY_TYPES else quote.bid
+    if symbol.freeze_level and abs(current - order.price_open) < symbol.freeze_level * symbol.point:
         raise Refusal(api.TRADE_RETCODE_FROZEN)

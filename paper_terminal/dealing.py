@@ -1,160 +1,157 @@
-"""Making orders, deals and positions: the records each event of trading leaves behind."""
+"""Fills: the deals of orders, and what they do to positions on hedging and netting accounts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import msgspec
 
 from paper_terminal import constants as api
 from paper_terminal.accounts import Account
+from paper_terminal.booking import VOLUME_DIGITS, VOLUME_EPSILON, Booking
 from paper_terminal.checks import BUY_TYPES
-from paper_terminal.ledger_records import Deal, Order, Position, TradeRequest
-from paper_terminal.margin import Converter
+from paper_terminal.ledger_records import Deal, Order, Position
 from paper_terminal.specifications import Specification
 
-VOLUME_DIGITS = 8
+_MEAN_PRICE_DIGITS = 8
 
 
-class Moment(NamedTuple):
-    """A moment on the server's clock."""
+class Dealer(Booking):
+    """Books openings, closings and everything between on an account."""
 
-    seconds: int
-    milliseconds: int
+    def fill(
+        self, account: Account, symbol: Specification, order: Order, *, volume: float, price: float, market_price: float
+    ) -> Deal:
+        """Fill an order, new or active, or a part of it; a rest stays active.
 
+        On a hedging account it opens a position (or adds to the one its earlier part opened), or closes the one
+        it names. On a netting account it opens, adds to, reduces or reverses the symbol's one position.
 
-class Origin(NamedTuple):
-    """Who causes a deal, as its order says."""
+        Raises:
+            NoRate: a profit cannot be converted to the account's currency.
+        """
+        position = self._met(account, order)
+        if position is None:
+            return self._open(account, symbol, order, volume, price, market_price)
+        if position.is_buy == (order.type in BUY_TYPES):
+            return self._add(account, symbol, order, position, volume, price, market_price)
+        if volume > position.volume + VOLUME_EPSILON:
+            return self._reverse(account, symbol, order, position, volume, price, market_price)
+        return self._close(account, symbol, order, position, volume, price, market_price)
 
-    reason: int
-    magic: int = 0
-    comment: str = ""
-    filling: int = 0
-    type_time: int = 0
+    @staticmethod
+    def _met(account: Account, order: Order) -> Position | None:
+        if account.netting:
+            return next(iter(account.positions_on(order.symbol)), None)
+        wanted = order.position_id or order.ticket
+        return next((each for each in account.positions_on(order.symbol) if each.identifier == wanted), None)
 
-
-class Tickets:
-    """The broker's ticket numbers; what was given out is in the durable state with the records that bear it."""
-
-    def __init__(self, *, order: int, deal: int) -> None:
-        """Go on from the next numbers."""
-        self.next_order = order
-        self.next_deal = deal
-
-    def order(self) -> int:
-        """Return a new order ticket."""
-        self.next_order += 1
-        return self.next_order - 1
-
-    def deal(self) -> int:
-        """Return a new deal ticket."""
-        self.next_deal += 1
-        return self.next_deal - 1
-
-
-class Dealer:
-    """Books openings, closings and deposits on an account."""
-
-    def __init__(
-        self, tickets: Tickets, converter: Converter, *, commission_per_lot: float, now: Callable[[], Moment]
-    ) -> None:
-        """Prepare; `commission_per_lot` (account currency, per side) counts where a symbol says nothing."""
-        self._tickets = tickets
-        self._converter = converter
-        self._commission_per_lot = commission_per_lot
-        self._now = now
-
-    def deposit(self, account: Account, amount: float, comment: str) -> Deal:
-        """Book a balance operation."""
+    def _open(
+        self, account: Account, symbol: Specification, order: Order, volume: float, price: float, market_price: float
+    ) -> Deal:
         now = self._now()
-        deal = Deal(
-            ticket=self._tickets.deal(),
+        position = Position(
+            ticket=order.ticket,
             time=now.seconds,
             time_msc=now.milliseconds,
-            type=api.DEAL_TYPE_BALANCE,
-            profit=account.money(amount),
-            comment=comment,
+            time_update=now.seconds,
+            time_update_msc=now.milliseconds,
+            type=api.POSITION_TYPE_BUY if order.type in BUY_TYPES else api.POSITION_TYPE_SELL,
+            magic=order.magic,
+            identifier=order.ticket,
+            reason=order.reason,
+            volume=volume,
+            price_open=price,
+            sl=order.sl,
+            tp=order.tp,
+            price_current=market_price,
+            swap=0.0,
+            profit=0.0,
+            symbol=order.symbol,
+            comment=order.comment,
         )
-        account.add_deal(deal)
-        return deal
+        account.put_position(position)
+        return self._book(account, symbol, order, position, api.DEAL_ENTRY_IN, volume, price, market_price)
 
-    def commission(self, account: Account, symbol: Specification, volume: float) -> float:
-        """Return what one side of a volume costs, as a negative amount."""
-        per_lot = self._commission_per_lot if symbol.commission_per_lot is None else symbol.commission_per_lot
-        return -account.money(per_lot * volume) if per_lot else 0.0
-
-    def open(
+    def _add(
         self,
         account: Account,
         symbol: Specification,
         order: Order,
-        *,
-        name: str,
+        position: Position,
+        volume: float,
         price: float,
         market_price: float,
     ) -> Deal:
-        """Fill an order, new or pending, with a new position of its ticket."""
-        now = self._now()
-        buy = order.type in BUY_TYPES
-        volume = order.volume_current
-        account.put_position(
-            Position(
-                ticket=order.ticket,
-                time=now.seconds,
-                time_msc=now.milliseconds,
-                time_update=now.seconds,
-                time_update_msc=now.milliseconds,
-                type=api.POSITION_TYPE_BUY if buy else api.POSITION_TYPE_SELL,
-                magic=order.magic,
-                identifier=order.ticket,
-                reason=order.reason,
-                volume=volume,
-                price_open=price,
-                sl=order.sl,
-                tp=order.tp,
-                price_current=market_price,
-                swap=0.0,
-                profit=0.0,
-                symbol=name,
-                comment=order.comment,
-            )
-        )
-        deal = Deal(
-            ticket=self._tickets.deal(),
-            order=order.ticket,
-            time=now.seconds,
-            time_msc=now.milliseconds,
-            type=api.DEAL_TYPE_BUY if buy else api.DEAL_TYPE_SELL,
-            entry=api.DEAL_ENTRY_IN,
-            magic=order.magic,
-            position_id=order.ticket,
-            reason=order.reason,
-            volume=volume,
-            price=price,
-            commission=self.commission(account, symbol, volume),
-            symbol=name,
-            comment=order.comment,
-        )
-        self._finish(account, order, api.ORDER_STATE_FILLED, position_id=order.ticket, price_current=market_price)
-        account.add_deal(deal)
-        return deal
+        total = round(position.volume + volume, VOLUME_DIGITS)
+        mean = (position.price_open * position.volume + price * volume) / total
+        position.price_open = round(mean, _MEAN_PRICE_DIGITS)
+        position.volume = total
+        # The latest order's stops replace the position's, and 0 clears them.
+        position.sl, position.tp = order.sl, order.tp
+        position.time_update, position.time_update_msc = self._now()
+        account.put_position(position)
+        return self._book(account, symbol, order, position, api.DEAL_ENTRY_IN, volume, price, market_price)
 
-    def close(
+    def _close(
         self,
         account: Account,
         symbol: Specification,
+        order: Order,
         position: Position,
-        *,
         volume: float,
         price: float,
-        origin: Origin,
-    ) -> tuple[Order, Deal]:
-        """Close all or part of a position with an opposite order.
+        market_price: float,
+    ) -> Deal:
+        profit = self.profit(account, symbol, position, volume=volume, price=price)
+        swap = self.reduce(account, position, volume)
+        entry = api.DEAL_ENTRY_OUT
+        return self._book(account, symbol, order, position, entry, volume, price, market_price, swap, profit)
+
+    def _reverse(
+        self,
+        account: Account,
+        symbol: Specification,
+        order: Order,
+        position: Position,
+        volume: float,
+        price: float,
+        market_price: float,
+    ) -> Deal:
+        """Close all and open the rest the other way: identifier kept, ticket that of the reversing order."""
+        profit = self.profit(account, symbol, position, volume=position.volume, price=price)
+        rest, swap, now = round(volume - position.volume, VOLUME_DIGITS), position.swap, self._now()
+        account.drop_position(position.ticket)
+        reversed_position = msgspec.structs.replace(
+            position,
+            ticket=order.ticket,
+            time=now.seconds,
+            time_msc=now.milliseconds,
+            time_update=now.seconds,
+            time_update_msc=now.milliseconds,
+            type=api.POSITION_TYPE_SELL if position.is_buy else api.POSITION_TYPE_BUY,
+            magic=order.magic,
+            reason=order.reason,
+            volume=rest,
+            price_open=price,
+            sl=order.sl,
+            tp=order.tp,
+            price_current=market_price,
+            swap=0.0,
+            profit=0.0,
+            comment=order.comment,
+        )
+        account.put_position(reversed_position)
+        entry = api.DEAL_ENTRY_INOUT
+        return self._book(account, symbol, order, reversed_position, entry, volume, price, market_price, swap, profit)
+
+    def profit(
+        self, account: Account, symbol: Specification, position: Position, *, volume: float, price: float
+    ) -> float:
+        """Return what closing a volume of a position at a price gives, in the account's currency, rounded.
 
         Raises:
-            NoRate: the profit cannot be converted to the account's currency.
+            NoRate: it cannot be converted.
         """
-        now = self._now()
-        profit = account.money(
+        return account.money(
             self._converter.profit(
                 symbol,
                 buy=position.is_buy,
@@ -164,91 +161,163 @@ class Dealer:
                 to=account.settings.currency,
             )
         )
+
+    def reduce(self, account: Account, position: Position, volume: float) -> float:
+        """Take a volume from a position, the last of it removes it; return the part of its swap that goes along."""
         rest = round(position.volume - volume, VOLUME_DIGITS)
-        swap = position.swap if rest <= 0 else account.money(position.swap * volume / position.volume)
-        sell = position.is_buy
-        order = Order(
-            ticket=self._tickets.order(),
-            time_setup=now.seconds,
-            time_setup_msc=now.milliseconds,
-            type=api.ORDER_TYPE_SELL if sell else api.ORDER_TYPE_BUY,
-            type_time=origin.type_time,
-            type_filling=origin.filling,
-            state=api.ORDER_STATE_STARTED,
-            magic=origin.magic,
-            reason=origin.reason,
-            volume_initial=volume,
-            volume_current=volume,
-            price_open=price,
-            symbol=position.symbol,
-            comment=origin.comment,
-        )
+        if rest <= 0:
+            account.drop_position(position.ticket)
+            return position.swap
+        swap = account.money(position.swap * volume / position.volume)
+        position.volume = rest
+        position.swap = account.money(position.swap - swap)
+        position.time_update, position.time_update_msc = self._now()
+        account.put_position(position)
+        return swap
+
+    def _book(
+        self,
+        account: Account,
+        symbol: Specification,
+        order: Order,
+        position: Position,
+        entry: int,
+        volume: float,
+        price: float,
+        market_price: float,
+        swap: float = 0.0,
+        profit: float = 0.0,
+    ) -> Deal:
+        """Add the deal of a fill and bring its order up to date."""
+        now = self._now()
         deal = Deal(
             ticket=self._tickets.deal(),
             order=order.ticket,
             time=now.seconds,
             time_msc=now.milliseconds,
-            type=api.DEAL_TYPE_SELL if sell else api.DEAL_TYPE_BUY,
-            entry=api.DEAL_ENTRY_OUT,
-            magic=origin.magic,
+            type=api.DEAL_TYPE_BUY if order.type in BUY_TYPES else api.DEAL_TYPE_SELL,
+            entry=entry,
+            magic=order.magic,
             position_id=position.identifier,
-            reason=origin.reason,
+            reason=order.reason,
             volume=volume,
             price=price,
-            commission=self.commission(account, symbol, volume),
+            commission=self.commission(account, symbol, volume, entry=entry),
+            fee=self.fee(account, volume),
+            swap=swap,
+            profit=profit,
+            symbol=order.symbol,
+            comment=order.comment,
+        )
+        order.position_id = position.identifier
+        order.price_current = market_price
+        order.volume_current = round(order.volume_current - volume, VOLUME_DIGITS)
+        if order.volume_current > 0:
+            order.state = api.ORDER_STATE_PARTIAL
+            account.put_order(order)
+        else:
+            self.finish(account, order, api.ORDER_STATE_FILLED)
+        account.add_deal(deal)
+        return deal
+
+    def close_by(
+        self, account: Account, symbol: Specification, position: Position, other: Position, *, magic: int
+    ) -> tuple[Order, Deal]:
+        """Close two opposite positions against each other: one order, two deals, no spread paid.
+
+        Each deal is at the opening price of the other position; the whole result is on that of `position`.
+
+        Raises:
+            NoRate: the profit cannot be converted.
+        """
+        volume = min(position.volume, other.volume)
+        profit = self.profit(account, symbol, position, volume=volume, price=other.price_open)
+        order = self.new(
+            type=api.ORDER_TYPE_CLOSE_BY,
+            magic=magic,
+            reason=api.ORDER_REASON_EXPERT,
+            volume_initial=volume,
+            volume_current=volume,
+            price_open=other.price_open,
+            price_current=other.price_open,
+            position_id=position.identifier,
+            position_by_id=other.identifier,
+            symbol=position.symbol,
+            comment=f"close #{position.ticket} by #{other.ticket}"[:29],
+        )
+        first = self._closed_by(account, order, position, other.price_open, volume, profit)
+        self._closed_by(account, order, other, position.price_open, volume, 0.0)
+        order.volume_current = 0.0
+        self.finish(account, order, api.ORDER_STATE_FILLED)
+        return order, first
+
+    def _closed_by(
+        self, account: Account, order: Order, position: Position, price: float, volume: float, profit: float
+    ) -> Deal:
+        now = self._now()
+        deal = Deal(
+            ticket=self._tickets.deal(),
+            order=order.ticket,
+            time=now.seconds,
+            time_msc=now.milliseconds,
+            type=api.DEAL_TYPE_SELL if position.is_buy else api.DEAL_TYPE_BUY,
+            entry=api.DEAL_ENTRY_OUT_BY,
+            magic=order.magic,
+            position_id=position.identifier,
+            reason=order.reason,
+            volume=volume,
+            price=price,
+            swap=self.reduce(account, position, volume),
+            profit=profit,
+            symbol=position.symbol,
+            comment=order.comment,
+        )
+        account.add_deal(deal)
+        return deal
+
+    def reopen(
+        self, account: Account, symbol: Specification, position: Position, *, closed: float, opened: float
+    ) -> None:
+        """Close a position and open it again at another price: its ticket changes, its identifier does not.
+
+        Raises:
+            NoRate: the profit cannot be converted.
+        """
+        profit = self.profit(account, symbol, position, volume=position.volume, price=closed)
+        now, swap = self._now(), position.swap
+        out = self._rollover_deal(position, api.DEAL_ENTRY_OUT, closed, swap, profit)
+        account.drop_position(position.ticket)
+        back = self._rollover_deal(position, api.DEAL_ENTRY_IN, opened, 0.0, 0.0)
+        renewed = msgspec.structs.replace(
+            position,
+            ticket=self._tickets.order(),
+            time_update=now.seconds,
+            time_update_msc=now.milliseconds,
+            price_open=opened,
+            price_current=closed,
+            swap=0.0,
+            profit=0.0,
+        )
+        account.put_position(renewed)
+        account.add_deal(out)
+        account.add_deal(back)
+
+    def _rollover_deal(self, position: Position, entry: int, price: float, swap: float, profit: float) -> Deal:
+        now = self._now()
+        buys = position.is_buy == (entry == api.DEAL_ENTRY_IN)
+        return Deal(
+            ticket=self._tickets.deal(),
+            time=now.seconds,
+            time_msc=now.milliseconds,
+            type=api.DEAL_TYPE_BUY if buys else api.DEAL_TYPE_SELL,
+            entry=entry,
+            magic=position.magic,
+            position_id=position.identifier,
+            reason=api.DEAL_REASON_ROLLOVER,
+            volume=position.volume,
+            price=price,
             swap=swap,
             profit=profit,
             symbol=position.symbol,
-            comment=origin.comment,
+            comment="rollover",
         )
-        self._reduce(account, position, rest, swap, now)
-        self._finish(account, order, api.ORDER_STATE_FILLED, position_id=position.identifier, price_current=price)
-        account.add_deal(deal)
-        return order, deal
-
-    @staticmethod
-    def _reduce(account: Account, position: Position, rest: float, swap: float, now: Moment) -> None:
-        if rest <= 0:
-            account.drop_position(position.ticket)
-            return
-        position.volume = rest
-        position.swap = account.money(position.swap - swap)
-        position.time_update, position.time_update_msc = now
-        account.put_position(position)
-
-    def new_order(self, request: TradeRequest, *, name: str, price: float, expires_s: int = 0) -> Order:
-        """Return an order of a request, not yet in any book."""
-        now = self._now()
-        return Order(
-            ticket=self._tickets.order(),
-            time_setup=now.seconds,
-            time_setup_msc=now.milliseconds,
-            time_expiration=expires_s,
-            type=request.type,
-            type_time=request.type_time,
-            type_filling=request.type_filling,
-            state=api.ORDER_STATE_PLACED,
-            magic=request.magic,
-            reason=api.ORDER_REASON_EXPERT,
-            volume_initial=request.volume,
-            volume_current=request.volume,
-            price_open=price,
-            sl=request.sl,
-            tp=request.tp,
-            price_stoplimit=request.stoplimit,
-            symbol=name,
-            comment=request.comment,
-        )
-
-    def cancel(self, account: Account, order: Order, state: int) -> None:
-        """File an active order as cancelled, expired or rejected."""
-        self._finish(account, order, state, position_id=0, price_current=order.price_current)
-
-    def _finish(self, account: Account, order: Order, state: int, *, position_id: int, price_current: float) -> None:
-        order.time_done, order.time_done_msc = self._now()
-        order.state = state
-        order.position_id = position_id
-        order.price_current = price_current
-        if state == api.ORDER_STATE_FILLED:
-            order.volume_current = 0.0
-        account.finish_order(order)

@@ -14,16 +14,17 @@ import numpy as np
 
 from paper_terminal import constants as api
 from paper_terminal.accounts import Account
-from paper_terminal.checks import BUY_TYPES, STOP_LIMIT_TYPES
-from paper_terminal.dealing import Dealer, Moment, Origin, Tickets
-from paper_terminal.ledger_records import Order, Position
+from paper_terminal.booking import Moment, Origin, Tickets
+from paper_terminal.checks import BUY_TYPES, MARKET_TYPES, STOP_LIMIT_TYPES
+from paper_terminal.dealing import Dealer
+from paper_terminal.ledger_records import Deal, Order, Position
 from paper_terminal.margin import Converter, NoRate, Quote
-from paper_terminal.matching import activated, closing_price, fill_price, order_hit, stop_hit
+from paper_terminal.matching import activated, closing_price, fill_price, order_hit, stop_hit, trigger_price
 from paper_terminal.records import Records
-from paper_terminal.rollover import DAY_S, nights, swap_per_night
+from paper_terminal.rollover import DAY_S, REOPENING, nights, reopening_prices, swap_per_night
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.settings import AccountSettings, Settings
-from paper_terminal.specifications import Specification
+from paper_terminal.specifications import DAILY, GTC, Specification
 from paper_terminal.state import Change, Loaded, Store
 from paper_terminal.valuation import Valuer
 
@@ -66,9 +67,7 @@ class Engine:
         renamed = [_renamed(each, name) for name, each in self.symbols.items()]
         self.converter = Converter(renamed, self.quotes)
         self.valuer = Valuer(self.symbols, self.quotes, self.converter)
-        self.dealer = Dealer(
-            self._tickets, self.converter, commission_per_lot=settings.commission_per_lot, now=self.moment
-        )
+        self.dealer = Dealer(self._tickets, self.converter, costs=settings, now=self.moment)
 
     def moment(self) -> Moment:
         """Return the present moment on the server's clock."""
@@ -126,6 +125,7 @@ class Engine:
             self.now_ms = max(self.now_ms, self._midnight_ms)
             for account in self.accounts.values():
                 self._charge_swaps(account)
+                self._end_day(account)
             self._midnight_ms = self._next_midnight_ms(self._midnight_ms)
         self.now_ms = max(self.now_ms, now_ms)
 
@@ -135,15 +135,41 @@ class Engine:
 
     def _charge_swaps(self, account: Account) -> None:
         midnight_s = self.moment().seconds
-        for position in account.positions.values():
+        for position in list(account.positions.values()):
             symbol = self.symbols[position.symbol]
             charged = nights(symbol, midnight_s)
+            if not charged:
+                continue
+            if symbol.swap_mode in REOPENING:
+                self._reopen(account, symbol, position, charged)
+                continue
             try:
                 swap = swap_per_night(symbol, position, self.converter, account.settings.currency)
             except NoRate:  # without quotes that convert it there is nothing to charge by
                 continue
-            if charged and swap:
+            if swap:
                 position.swap = account.money(position.swap + charged * swap)
+                account.put_position(position)
+
+    def _reopen(self, account: Account, symbol: Specification, position: Position, charged: int) -> None:
+        quote = self.quotes.get(position.symbol)
+        if quote is not None:
+            closed, opened = reopening_prices(symbol, position, quote, charged)
+            self.dealer.reopen(account, symbol, position, closed=closed, opened=opened)
+            for each in account.positions_on(position.symbol):
+                self.valuer.reprice(account, each)
+
+    def _end_day(self, account: Account) -> None:
+        """Let orders and stops end that live for one day only."""
+        for order in list(account.orders.values()):
+            daily = self.symbols[order.symbol].order_gtc_mode != GTC
+            if daily and order.type_time == api.ORDER_TIME_GTC and order.type not in MARKET_TYPES:
+                self.dealer.cancel(account, order, api.ORDER_STATE_EXPIRED)
+        exchange = account.settings.margin_mode == api.ACCOUNT_MARGIN_MODE_EXCHANGE
+        for position in account.positions.values():
+            ends = exchange or self.symbols[position.symbol].order_gtc_mode == DAILY
+            if ends and (position.sl or position.tp):
+                position.sl = position.tp = 0.0
                 account.put_position(position)
 
     def seed_quote(self, name: str, ticks: Records) -> None:
@@ -161,6 +187,7 @@ class Engine:
                 touched = True
             for order in [each for each in account.orders.values() if each.symbol == name]:
                 self._check_order(account, order, quote)
+                touched = True
             if touched and account.positions:
                 self._check_margin(account)
 
@@ -173,53 +200,88 @@ class Engine:
         symbol = self.symbols[position.symbol]
         word, level = ("sl", position.sl) if reason == api.DEAL_REASON_SL else ("tp", position.tp)
         comment = f"[{word} {level:.{symbol.digits}f}]"
-        self.close(account, position, price=price, origin=Origin(reason, position.magic, comment))
+        self.close(account, position, price=price, origin=self._server_origin(reason, position, comment))
 
-    def close(
-        self, account: Account, position: Position, *, price: float, origin: Origin, volume: float | None = None
-    ) -> tuple[int, int]:
-        """Close a position, or `volume` of it; return the tickets of order and deal.
+    def _server_origin(self, reason: int, position: Position, comment: str) -> Origin:
+        return Origin(reason, position.magic if self.settings.stop_magic else 0, comment)
+
+    def close(self, account: Account, position: Position, *, price: float, origin: Origin) -> None:
+        """Close a whole position at a price, whatever the liquidity.
 
         Raises:
             NoRate: the profit cannot be converted.
         """
-        order, deal = self.dealer.close(
-            account,
-            self.symbols[position.symbol],
-            position,
-            volume=position.volume if volume is None else volume,
-            price=price,
-            origin=origin,
-        )
-        if position.ticket in account.positions:
-            self.valuer.reprice(account, position)
-        return order.ticket, deal.ticket
+        order = self.dealer.closing_order(position, volume=position.volume, price=price, origin=origin)
+        self.fill(account, order, price=price, volume=position.volume, market_price=price)
 
     def _check_order(self, account: Account, order: Order, quote: Quote) -> None:
         order.price_current = quote.ask if order.type in BUY_TYPES else quote.bid
-        if not order_hit(order, quote):
+        if order.type in MARKET_TYPES:
+            self._go_on_filling(account, order)
+            return
+        if not order_hit(order, trigger_price(self.symbols[order.symbol], order, quote)):
             return
         if order.type in STOP_LIMIT_TYPES:
             order.type, order.price_open, order.price_stoplimit = activated(order), order.price_stoplimit, 0.0
             account.put_order(order)
             return
-        price = fill_price(order, quote)
-        if not self.affords(
-            account, order.symbol, buy=order.type in BUY_TYPES, volume=order.volume_current, price=price
-        ):
-            self.dealer.cancel(account, order, api.ORDER_STATE_REJECTED)
-            return
-        self.fill(account, order, price=price)
-
-    def fill(self, account: Account, order: Order, *, price: float) -> int:
-        """Fill an order with a new position at a price; return the deal's ticket."""
-        quote = self.quotes[order.symbol]
-        market = quote.bid if order.type in BUY_TYPES else quote.ask
-        deal = self.dealer.open(
-            account, self.symbols[order.symbol], order, name=order.symbol, price=price, market_price=market
+        price = fill_price(order, quote, better=self.settings.fill_limit_better)
+        afforded = self.affords(
+            account, order.symbol, buy=order.type in BUY_TYPES, volume=self.available(order), price=price
         )
-        self.valuer.reprice(account, account.positions[order.ticket])
-        return deal.ticket
+        if not afforded or self.execute(account, order, price=price) is None:
+            self.dealer.cancel(account, order, api.ORDER_STATE_REJECTED)
+
+    def _go_on_filling(self, account: Account, order: Order) -> None:
+        """Fill more of the rest of a market order; a closing one whose position has gone is cancelled."""
+        closing = not account.netting and order.position_id not in {0, order.ticket}
+        if closing:
+            held = sum(
+                each.volume for each in account.positions_on(order.symbol) if each.identifier == order.position_id
+            )
+            order.volume_current = min(order.volume_current, held)
+        buy, volume = order.type in BUY_TYPES, self.available(order)
+        affordable = closing or self.affords(account, order.symbol, buy=buy, volume=volume, price=order.price_current)
+        if volume <= 0 or not affordable:
+            self.dealer.cancel(account, order, api.ORDER_STATE_CANCELED)
+        else:
+            self.execute(account, order, price=order.price_current)
+
+    def available(self, order: Order) -> float:
+        """Return how much of an order's rest can be filled at this tick."""
+        limit = self.symbols[order.symbol].liquidity_lots
+        return min(order.volume_current, limit) if limit else order.volume_current
+
+    def execute(self, account: Account, order: Order, *, price: float) -> Deal | None:
+        """Fill what liquidity and filling mode allow; None when that is nothing (FOK without enough of it).
+
+        What is left of an order is cancelled under IOC, else it stays active.
+        """
+        volume = self.available(order)
+        short = volume < order.volume_current
+        if short and order.type_filling == api.ORDER_FILLING_FOK:
+            return None
+        deal = self.fill(account, order, price=price, volume=volume)
+        if short and order.type_filling == api.ORDER_FILLING_IOC:
+            self.dealer.cancel(account, order, api.ORDER_STATE_CANCELED)
+        return deal
+
+    def fill(
+        self, account: Account, order: Order, *, price: float, volume: float, market_price: float | None = None
+    ) -> Deal:
+        """Fill a volume of an order at a price.
+
+        Raises:
+            NoRate: a profit cannot be converted.
+        """
+        quote = self.quotes[order.symbol]
+        if market_price is None:
+            market_price = quote.bid if order.type in BUY_TYPES else quote.ask
+        symbol = self.symbols[order.symbol]
+        deal = self.dealer.fill(account, symbol, order, volume=volume, price=price, market_price=market_price)
+        for position in account.positions_on(order.symbol):
+            self.valuer.reprice(account, position)
+        return deal
 
     def affords(self, account: Account, name: str, *, buy: bool, volume: float, price: float) -> bool:
         """Tell whether the account's equity covers its margin after opening this."""
@@ -266,20 +328,22 @@ class Engine:
     # Stop-out ------------------------------------------------------------------------------------------------
 
     def _check_margin(self, account: Account) -> None:
-        """Close positions, the largest loss first, until the margin level is above the stop-out level."""
-        while account.positions:
+        """Close positions, the largest loss first, until the account is above the stop-out level."""
+        while account.positions and self.is_open(self.now_ms):
             try:
                 worth = self.valuer.value_as_priced(account)
             except NoRate:
                 return
-            if worth.margin <= 0 or worth.margin_level > account.settings.stop_out_level:
+            percent = account.settings.stop_out_mode == api.ACCOUNT_STOPOUT_MODE_PERCENT
+            level = worth.margin_level if percent else worth.equity
+            if worth.margin <= 0 or level > account.settings.stop_out_level:
                 return
             worst = min(account.positions.values(), key=lambda each: each.profit)
             quote = self.quotes.get(worst.symbol)
             if quote is None:
                 return
-            comment = f"[so {worth.margin_level:.2f}%]"
-            origin = Origin(api.DEAL_REASON_SO, worst.magic, comment)
+            comment = f"[so {level:.2f}{'%' if percent else ''}]"
+            origin = self._server_origin(api.DEAL_REASON_SO, worst, comment)
             self.close(account, worst, price=closing_price(worst, quote), origin=origin)
 
 

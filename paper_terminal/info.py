@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from paper_terminal import constants as api
 from paper_terminal.accounts import Account
 from paper_terminal.margin import Converter, NoRate, Quote
 from paper_terminal.records import Records
@@ -31,12 +30,12 @@ def account_info(account: Account, worth: Valuation) -> list[Any]:
         "trade_mode": settings.trade_mode,
         "leverage": settings.leverage,
         "limit_orders": settings.limit_orders,
-        "margin_so_mode": api.ACCOUNT_STOPOUT_MODE_PERCENT,
-        "trade_allowed": True,
-        "trade_expert": True,
+        "margin_so_mode": settings.stop_out_mode,
+        "trade_allowed": settings.trade_allowed,
+        "trade_expert": settings.trade_expert,
         "margin_mode": settings.margin_mode,
         "currency_digits": settings.currency_digits,
-        "fifo_close": False,
+        "fifo_close": settings.fifo_close,
         "balance": worth.balance,
         "profit": worth.profit,
         "equity": worth.equity,
@@ -130,6 +129,7 @@ def _specified(name: str, symbol: Specification) -> dict[str, Any]:
         "expiration_mode": symbol.expiration_mode,
         "filling_mode": symbol.filling_mode,
         "order_mode": symbol.order_mode,
+        "order_gtc_mode": symbol.order_gtc_mode,
         "point": symbol.point,
         "trade_tick_size": symbol.step,
         "trade_contract_size": symbol.contract_size,
@@ -139,6 +139,9 @@ def _specified(name: str, symbol: Specification) -> dict[str, Any]:
         "volume_limit": symbol.volume_limit,
         "swap_long": symbol.swap_long,
         "swap_short": symbol.swap_short,
+        "margin_initial": symbol.margin_initial,
+        "margin_maintenance": symbol.margin_maintenance,
+        "margin_hedged_use_leg": symbol.margin_hedged_use_leg,
         "margin_hedged": symbol.contract_size if symbol.margin_hedged is None else symbol.margin_hedged,
         "currency_base": symbol.currency_base,
         "currency_profit": symbol.currency_profit,

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from paper_terminal.constants import (
     SYMBOL_CALC_MODE_CFD,
+    SYMBOL_CALC_MODE_CFDINDEX,
     SYMBOL_CALC_MODE_CFDLEVERAGE,
+    SYMBOL_CALC_MODE_EXCH_FUTURES,
+    SYMBOL_CALC_MODE_EXCH_STOCKS,
     SYMBOL_CALC_MODE_FOREX,
     SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE,
+    SYMBOL_CALC_MODE_FUTURES,
 )
 from paper_terminal.ledger_records import Position
 from paper_terminal.specifications import Specification
 
-_PRICED = frozenset({SYMBOL_CALC_MODE_CFD, SYMBOL_CALC_MODE_CFDLEVERAGE})
-_LEVERAGED = frozenset({SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_CFDLEVERAGE})
-CALC_MODES = frozenset({SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE}) | _PRICED
+FUTURES: Final = frozenset({SYMBOL_CALC_MODE_FUTURES, SYMBOL_CALC_MODE_EXCH_FUTURES})
+EXCHANGE_MODES: Final = frozenset({SYMBOL_CALC_MODE_EXCH_STOCKS, SYMBOL_CALC_MODE_EXCH_FUTURES})
+"""Modes whose pending orders wait for the last price, where the feed has one."""
+_PRICED: Final = frozenset({
+    SYMBOL_CALC_MODE_CFD,
+    SYMBOL_CALC_MODE_CFDLEVERAGE,
+    SYMBOL_CALC_MODE_CFDINDEX,
+    SYMBOL_CALC_MODE_EXCH_STOCKS,
+})
+_LEVERAGED: Final = frozenset({SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_CFDLEVERAGE})
+CALC_MODES: Final = frozenset({SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE}) | _PRICED | FUTURES
 """Calculation modes offered."""
 
 
 class Quote(NamedTuple):
-    """The latest prices of a symbol; `time_ms` is UTC."""
+    """The latest prices of a symbol; `time_ms` is UTC, `last` the price of the last deal or 0."""
 
     bid: float
     ask: float
     time_ms: int
+    last: float = 0.0
 
 
 class NoRate(Exception):
@@ -73,7 +86,7 @@ class Converter:
         Raises:
             NoRate: the profit's currency cannot be converted.
         """
-        gain = (closed - opened if buy else opened - closed) * symbol.contract_size * volume
+        gain = (closed - opened if buy else opened - closed) * symbol.profit_per_price * volume
         return gain * self._rate_at(symbol, symbol.currency_profit, to, closed)
 
     def margin(self, symbol: Specification, *, volume: float, price: float, leverage: int, to: str) -> float:
@@ -82,12 +95,21 @@ class Converter:
         Raises:
             NoRate: the margin's currency cannot be converted.
         """
-        return self._charge(symbol, volume * symbol.contract_size, price, leverage, to)
+        return self._charge(symbol, volume, None, price, leverage, to)
 
-    def _charge(self, symbol: Specification, units: float, price: float, leverage: int, to: str) -> float:
-        amount = units * symbol.margin_rate
+    def _charge(
+        self, symbol: Specification, volume: float, hedged: float | None, price: float, leverage: int, to: str
+    ) -> float:
+        """Charge a volume by the symbol's size or amount, or with `hedged` by that one instead."""
+        if symbol.calc_mode in FUTURES:
+            amount = volume * (symbol.margin_initial if hedged is None else hedged)
+        else:
+            amount = volume * (symbol.contract_size if hedged is None else hedged)
+        amount *= symbol.margin_rate
         if symbol.calc_mode in _PRICED:
             amount *= price
+        if symbol.calc_mode == SYMBOL_CALC_MODE_CFDINDEX:
+            amount *= symbol.tick_worth / symbol.step
         if symbol.calc_mode in _LEVERAGED:
             amount /= leverage
         return amount * self._rate_at(symbol, symbol.margin_currency, to, price)
@@ -100,10 +122,19 @@ class Converter:
             return price if source == symbol.currency_base else 1.0 / price
         return self.rate(source, target)
 
-    def symbol_margin(self, symbol: Specification, positions: Iterable[Position], *, leverage: int, to: str) -> float:
-        """Return the margin of a hedging account's positions on one symbol, in currency `to`, unrounded.
+    def symbol_margin(
+        self,
+        symbol: Specification,
+        positions: Iterable[Position],
+        *,
+        leverage: int,
+        to: str,
+        netting: bool = False,
+    ) -> float:
+        """Return the margin of positions on one symbol together, in currency `to`, unrounded.
 
-        The uncovered volume is charged normally, the covered by the symbol's hedged contract size.
+        The uncovered volume is charged normally. The covered one is charged by the symbol's hedged size, or with
+        `margin_hedged_use_leg` the larger side alone; on a netting account it is closed, so it costs nothing.
 
         Raises:
             NoRate: the margin's currency cannot be converted.
@@ -113,15 +144,19 @@ class Converter:
             side = 0 if position.is_buy else 1
             volumes[side] += position.volume
             values[side] += position.volume * position.price_open
+        if symbol.margin_hedged_use_leg and not netting:
+            sides = [(volume, value) for volume, value in zip(volumes, values, strict=True) if volume > 0]
+            return max(
+                (self._charge(symbol, volume, None, value / volume, leverage, to) for volume, value in sides),
+                default=0.0,
+            )
         larger = 0 if volumes[0] >= volumes[1] else 1
         covered = min(volumes)
         uncovered = round(volumes[larger] - covered, 8)
         margin = 0.0
         if uncovered > 0:
-            price = values[larger] / volumes[larger]
-            margin += self._charge(symbol, uncovered * symbol.contract_size, price, leverage, to)
-        if covered > 0:
-            hedged = symbol.contract_size if symbol.margin_hedged is None else symbol.margin_hedged
+            margin += self._charge(symbol, uncovered, None, values[larger] / volumes[larger], leverage, to)
+        if covered > 0 and not netting:
             price = sum(values) / sum(volumes)
-            margin += self._charge(symbol, covered * hedged, price, leverage, to)
+            margin += self._charge(symbol, covered, symbol.margin_hedged, price, leverage, to)
         return margin

@@ -7,7 +7,8 @@ from typing import Final
 from paper_terminal import constants as api
 from paper_terminal.checks import BUY_TYPES, LIMIT_TYPES
 from paper_terminal.ledger_records import Order, Position
-from paper_terminal.margin import Quote
+from paper_terminal.margin import EXCHANGE_MODES, Quote
+from paper_terminal.specifications import Specification
 
 _DAY_S: Final = 86_400
 
@@ -31,19 +32,28 @@ def stop_hit(position: Position, quote: Quote) -> tuple[int, float] | None:
     return None
 
 
-def order_hit(order: Order, quote: Quote) -> bool:
-    """Tell whether a quote triggers a pending order."""
+def trigger_price(symbol: Specification, order: Order, quote: Quote) -> float:
+    """Return the price a pending order waits for: ask or bid of its side, on exchange symbols the last price."""
+    if symbol.calc_mode in EXCHANGE_MODES and quote.last > 0:
+        return quote.last
+    return quote.ask if order.type in BUY_TYPES else quote.bid
+
+
+def order_hit(order: Order, price: float) -> bool:
+    """Tell whether a price triggers a pending order."""
     buy = order.type in BUY_TYPES
-    price = quote.ask if buy else quote.bid
     falling = buy if order.type in LIMIT_TYPES else not buy
     return price <= order.price_open if falling else price >= order.price_open
 
 
-def fill_price(order: Order, quote: Quote) -> float:
-    """Return what a triggered order fills at: a limit at its own price, a stop at the market."""
-    if order.type in LIMIT_TYPES:
+def fill_price(order: Order, quote: Quote, *, better: bool = False) -> float:
+    """Return what a triggered order fills at: a limit at its own price (or at a better one), a stop at the market."""
+    market = quote.ask if order.type in BUY_TYPES else quote.bid
+    if order.type not in LIMIT_TYPES:
+        return market
+    if not better:
         return order.price_open
-    return quote.ask if order.type in BUY_TYPES else quote.bid
+    return min(market, order.price_open) if order.type in BUY_TYPES else max(market, order.price_open)
 
 
 def activated(order: Order) -> int:

@@ -7,13 +7,27 @@ from typing import Final
 from paper_terminal import constants as api
 
 EXECUTED_COMMENT: Final = "Request executed"
-PLACED_COMMENT: Final = "Request executed"
+PLACED_COMMENT: Final = "Order placed"
 CHECKED_COMMENT: Final = "Done"
 
 _COMMENTS: Final = {
     api.TRADE_RETCODE_REQUOTE: "Requote",
     api.TRADE_RETCODE_REJECT: "Request rejected",
+    api.TRADE_RETCODE_CANCEL: "Request canceled",
+    api.TRADE_RETCODE_PLACED: "Order placed",
+    api.TRADE_RETCODE_ERROR: "Common error",
     api.TRADE_RETCODE_TIMEOUT: "Request timed out",
+    api.TRADE_RETCODE_PRICE_CHANGED: "Price changed",
+    api.TRADE_RETCODE_ORDER_CHANGED: "Order changed",
+    api.TRADE_RETCODE_TOO_MANY_REQUESTS: "Too many requests",
+    api.TRADE_RETCODE_SERVER_DISABLES_AT: "AutoTrading disabled by server",
+    api.TRADE_RETCODE_LOCKED: "Request locked",
+    api.TRADE_RETCODE_ONLY_REAL: "Only real accounts allowed",
+    api.TRADE_RETCODE_CLOSE_ORDER_EXIST: "Close order already exists",
+    api.TRADE_RETCODE_LIMIT_POSITIONS: "Positions limit reached",
+    api.TRADE_RETCODE_REJECT_CANCEL: "Activation rejected",
+    api.TRADE_RETCODE_FIFO_CLOSE: "Only FIFO closing allowed",
+    10046: "Hedge positions prohibited",
     api.TRADE_RETCODE_INVALID: "Invalid request",
     api.TRADE_RETCODE_INVALID_VOLUME: "Invalid volume",
     api.TRADE_RETCODE_INVALID_PRICE: "Invalid price",
@@ -41,7 +55,11 @@ _COMMENTS: Final = {
 SERVER_SIDE: Final = frozenset({
     api.TRADE_RETCODE_REQUOTE,
     api.TRADE_RETCODE_REJECT,
+    api.TRADE_RETCODE_CANCEL,
+    api.TRADE_RETCODE_ERROR,
     api.TRADE_RETCODE_TIMEOUT,
+    api.TRADE_RETCODE_PRICE_CHANGED,
+    api.TRADE_RETCODE_TOO_MANY_REQUESTS,
     api.TRADE_RETCODE_MARKET_CLOSED,
     api.TRADE_RETCODE_NO_MONEY,
 })

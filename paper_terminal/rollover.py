@@ -6,7 +6,8 @@ from typing import Final
 
 from paper_terminal import constants as api
 from paper_terminal.ledger_records import Position
-from paper_terminal.margin import Converter
+from paper_terminal.margin import Converter, Quote
+from paper_terminal.matching import closing_price
 from paper_terminal.specifications import Specification
 
 DAY_S: Final = 86_400
@@ -15,12 +16,15 @@ _DAYS_A_YEAR: Final = 360
 _EPOCH_WEEKDAY: Final = 4
 _OF_CURRENCY: Final = frozenset({api.SYMBOL_SWAP_MODE_CURRENCY_SYMBOL, api.SYMBOL_SWAP_MODE_CURRENCY_MARGIN})
 _OF_INTEREST: Final = frozenset({api.SYMBOL_SWAP_MODE_INTEREST_CURRENT, api.SYMBOL_SWAP_MODE_INTEREST_OPEN})
+REOPENING: Final = frozenset({api.SYMBOL_SWAP_MODE_REOPEN_CURRENT, api.SYMBOL_SWAP_MODE_REOPEN_BID})
+"""Modes that close the position and open it again at a price moved by the swap, in points."""
 SWAP_MODES: Final = (
     frozenset({api.SYMBOL_SWAP_MODE_DISABLED, api.SYMBOL_SWAP_MODE_POINTS, api.SYMBOL_SWAP_MODE_CURRENCY_DEPOSIT})
     | _OF_CURRENCY
     | _OF_INTEREST
+    | REOPENING
 )
-"""Swap modes offered: all but the two that reopen the position at another price."""
+"""Swap modes offered."""
 
 
 def nights(symbol: Specification, midnight_s: int) -> int:
@@ -56,3 +60,12 @@ def swap_per_night(symbol: Specification, position: Position, converter: Convert
         source = symbol.currency_base if of_symbol else symbol.margin_currency
         return rate * position.volume * converter.rate(source, currency)
     return rate * position.volume
+
+
+def reopening_prices(symbol: Specification, position: Position, quote: Quote, charged: int) -> tuple[float, float]:
+    """Return at which prices a position is closed and opened again for so many nights."""
+    closed = closing_price(position, quote)
+    points = charged * (symbol.swap_long if position.is_buy else symbol.swap_short)
+    base = quote.bid if symbol.swap_mode == api.SYMBOL_SWAP_MODE_REOPEN_BID else closed
+    moved = base - points * symbol.point if position.is_buy else base + points * symbol.point
+    return closed, symbol.price(moved)

@@ -9,8 +9,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from paper_terminal.constants import ACCOUNT_MARGIN_MODE_RETAIL_HEDGING, ACCOUNT_TRADE_MODE_DEMO
-from paper_terminal.margin import CALC_MODES
+from paper_terminal.constants import (
+    ACCOUNT_MARGIN_MODE_RETAIL_HEDGING,
+    ACCOUNT_STOPOUT_MODE_PERCENT,
+    ACCOUNT_TRADE_MODE_DEMO,
+    TRADE_RETCODE_DONE,
+    TRADE_RETCODE_PLACED,
+)
+from paper_terminal.margin import CALC_MODES, FUTURES
 from paper_terminal.rollover import SWAP_MODES
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.specifications import DEFAULT_SPECIFICATIONS, Specification
@@ -41,8 +47,20 @@ class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Margin level in percent at which positions are closed by the broker."""
     margin_call_level: float = 100.0
     """Margin level in percent that only warns."""
+    stop_out_mode: int = ACCOUNT_STOPOUT_MODE_PERCENT
+    """Unit of the two levels: 0 percent of margin, 1 money of equity."""
     limit_orders: int = 0
     """Most pending orders; 0: no limit."""
+    limit_positions: int = 0
+    """Most positions, on a hedging account together with pending orders; 0: no limit."""
+    fifo_close: bool = False
+    """A position is closed only when no older one of its symbol is open (10045)."""
+    hedge_prohibited: bool = False
+    """A hedging account takes no position against an open one of the symbol (10046)."""
+    trade_allowed: bool = True
+    """False: as after logging in with the investor's password (10017)."""
+    trade_expert: bool = True
+    """False: the broker forbids automated trading (10026)."""
 
 
 class FeedSymbol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,7 +106,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     server_time: str | int = "ny+7"
     """`ny+7`, `eu+2`, `utc`, or a fixed offset in minutes."""
     commission_per_lot: float = 3.0
-    """Account currency, charged per lot on opening and on closing."""
+    """Account currency, charged per lot."""
+    commission_on: Literal["both", "in", "out"] = "both"
+    """Which deals it is charged on: opening and closing, or one of them."""
+    fee_per_lot: float = 0.0
+    """Account currency, per lot of each deal, booked in `fee`."""
+    placed_retcode: int = TRADE_RETCODE_DONE
+    """What placing a pending order answers: 10009, on some servers 10008."""
+    fill_limit_better: bool = False
+    """A limit order that the market has jumped over fills at the better price, not at its own."""
+    stops_in_request: bool = True
+    """False: the server ignores SL and TP of an opening deal under Market and Exchange execution."""
+    stop_magic: bool = True
+    """Orders of SL, TP and stop-out carry the position's magic; False: 0."""
+    max_requests_per_second: int = 0
+    """More trade requests in one second are refused (10024); 0: no limit."""
     weekend: bool = False
     """Close the synthetic market from Friday to Sunday, 22:00 UTC both. Off: there is always something to see."""
     history_days: float = 1.0
@@ -134,8 +166,8 @@ def _account_problems(settings: Settings) -> Iterator[str]:
         where = f"accounts, login {account.login}"
         if account.login <= 0:
             yield f"{where}: must be positive"
-        if account.margin_mode != ACCOUNT_MARGIN_MODE_RETAIL_HEDGING:
-            yield f"{where}: margin_mode {account.margin_mode} is not offered; only 2 (hedging) is"
+        if account.margin_mode not in {0, 1, 2} or account.stop_out_mode not in {0, 1}:
+            yield f"{where}: margin_mode is 0 (netting), 1 (exchange) or 2 (hedging), stop_out_mode 0 or 1"
         if account.leverage < 1 or account.balance < 0:
             yield f"{where}: leverage must be at least 1 and balance not negative"
 
@@ -149,6 +181,8 @@ def _symbol_problems(settings: Settings) -> Iterator[str]:
             yield f"symbols, {symbol.name}: volumes and contract size must be positive, min below max"
         if not 0 <= symbol.digits <= 8:
             yield f"symbols, {symbol.name}: digits must be 0 to 8"
+        if symbol.calc_mode in FUTURES and symbol.margin_initial <= 0:
+            yield f"symbols, {symbol.name}: a futures symbol needs its margin_initial"
         if symbol.calc_mode not in CALC_MODES or symbol.swap_mode not in SWAP_MODES:
             yield f"symbols, {symbol.name}: calc_mode {symbol.calc_mode} or swap_mode {symbol.swap_mode} is not offered"
     unknown = {*(settings.market_watch or ()), *(each.symbol for each in settings.feed.files)} - set(names)
@@ -157,6 +191,8 @@ def _symbol_problems(settings: Settings) -> Iterator[str]:
 
 
 def _feed_problems(settings: Settings) -> Iterator[str]:
+    if settings.placed_retcode not in {TRADE_RETCODE_PLACED, TRADE_RETCODE_DONE}:
+        yield "placed_retcode: must be 10008 or 10009"
     if settings.feed.speed != "max" and settings.feed.speed <= 0:
         yield "feed.speed: must be above 0, or 'max'"
     if settings.feed.kind == "files" and not settings.feed.files:

@@ -8,7 +8,9 @@ import msgspec
 
 from paper_terminal.constants import (
     SYMBOL_CALC_MODE_CFDLEVERAGE,
+    SYMBOL_CALC_MODE_EXCH_FUTURES,
     SYMBOL_CALC_MODE_FOREX,
+    SYMBOL_CALC_MODE_FUTURES,
     SYMBOL_SWAP_MODE_POINTS,
     SYMBOL_TRADE_EXECUTION_MARKET,
     SYMBOL_TRADE_MODE_FULL,
@@ -27,6 +29,12 @@ ORDER_STOP_LIMIT: Final = 8
 ORDER_SL: Final = 16
 ORDER_TP: Final = 32
 ORDER_CLOSE_BY: Final = 64
+ORDER_ALL: Final = 127
+
+# Values of `order_gtc_mode`.
+GTC: Final = 0
+DAILY: Final = 1
+DAILY_EXCEPT_STOPS: Final = 2
 
 # Bits of `expiration_mode`: one per ORDER_TIME value, in their order.
 EXPIRATION_ALL: Final = 15
@@ -46,14 +54,20 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     digits: int
     tick_size: float = 0.0
     """0: one point."""
+    tick_value: float = 0.0
+    """Profit currency, what one tick is worth per lot on futures and indices; 0: tick size times contract size."""
     contract_size: float = 100_000.0
     calc_mode: int = SYMBOL_CALC_MODE_FOREX
     trade_mode: int = SYMBOL_TRADE_MODE_FULL
     exemode: int = SYMBOL_TRADE_EXECUTION_MARKET
     """0 Request, 1 Instant, 2 Market, 3 Exchange."""
     filling_mode: int = FILLING_FOK | FILLING_IOC
-    order_mode: int = ORDER_MARKET | ORDER_LIMIT | ORDER_STOP | ORDER_STOP_LIMIT | ORDER_SL | ORDER_TP
+    order_mode: int = ORDER_ALL
     expiration_mode: int = EXPIRATION_ALL
+    order_gtc_mode: int = GTC
+    """0: orders live until cancelled; 1: orders, SL and TP end with the day; 2: orders do, SL and TP stay."""
+    liquidity_lots: float = 0.0
+    """Most lots that one order can fill at one tick, the rest waits or is cancelled; 0: no limit."""
     stops_level: int = 0
     """Points between the market and a stop, a take profit or a pending price."""
     freeze_level: int = 0
@@ -63,9 +77,15 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     volume_step: float = 0.01
     volume_limit: float = 0.0
     """Lots in one direction; 0: no limit."""
+    margin_initial: float = 0.0
+    """Margin currency, per lot of a futures symbol."""
+    margin_maintenance: float = 0.0
+    """Shown, not charged."""
     margin_rate: float = 1.0
     margin_hedged: float | None = None
-    """Contract size that covered volume is charged by; None: the symbol's own."""
+    """Contract size (of futures: amount) that covered volume is charged by; None: the symbol's own."""
+    margin_hedged_use_leg: bool = False
+    """Margin of opposite positions is that of the larger side."""
     swap_mode: int = SYMBOL_SWAP_MODE_POINTS
     swap_long: float = 0.0
     swap_short: float = 0.0
@@ -84,6 +104,17 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def step(self) -> float:
         """Return the smallest change of a price."""
         return self.tick_size or self.point
+
+    @property
+    def tick_worth(self) -> float:
+        """Return what one tick of one lot is worth, in the profit currency."""
+        return self.tick_value or self.step * self.contract_size
+
+    @property
+    def profit_per_price(self) -> float:
+        """Return what a move of the price by 1 gives per lot, in the profit currency."""
+        by_tick = self.calc_mode in {SYMBOL_CALC_MODE_FUTURES, SYMBOL_CALC_MODE_EXCH_FUTURES}
+        return self.tick_worth / self.step if by_tick else self.contract_size
 
     @property
     def margin_currency(self) -> str:

@@ -73,7 +73,11 @@ class Valuer:
         total = 0.0
         for name, group in by_symbol.items():
             total += self._converter.symbol_margin(
-                self._symbols[name], group, leverage=account.settings.leverage, to=account.settings.currency
+                self._symbols[name],
+                group,
+                leverage=account.settings.leverage,
+                to=account.settings.currency,
+                netting=account.netting,
             )
         return account.money(total)
 

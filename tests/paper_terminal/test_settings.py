@@ -26,7 +26,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         ("suffix = 1", "suffix"),
         ("suffix = ", "Invalid value"),
         ("server_time = 'mars'", "mars"),
-        ("[[accounts]]\nmargin_mode = 0", "hedging"),
+        ("[[accounts]]\nmargin_mode = 3", "hedging"),
         ("[[accounts]]\nlogin = 1\n[[accounts]]\nlogin = 1", "twice"),
         ("[feed]\nspeed = 0", "speed"),
         ("[feed]\nkind = 'files'", "files"),

@@ -72,7 +72,7 @@ def test_profit_in_another_currency_is_converted_at_the_close(broker: Broker) ->
     ("fields", "retcode"),
     [
         ({"action": 0}, api.TRADE_RETCODE_INVALID),
-        ({"action": api.TRADE_ACTION_CLOSE_BY, "position": 1, "position_by": 2}, api.TRADE_RETCODE_INVALID_ORDER),
+        ({"action": api.TRADE_ACTION_CLOSE_BY, "position": 1, "position_by": 2}, api.TRADE_RETCODE_POSITION_CLOSED),
         ({"symbol": "NOSUCH"}, api.TRADE_RETCODE_INVALID),
         ({"volume": 0.0}, api.TRADE_RETCODE_INVALID_VOLUME),
         ({"volume": 0.015}, api.TRADE_RETCODE_INVALID_VOLUME),
