@@ -153,7 +153,8 @@ class Journal:
         rows = self._reader.execute(
             "SELECT offset, epoch, recorded_ms, market_ms, server, login, body FROM events "
             "WHERE offset > ? AND offset <= ? ORDER BY offset LIMIT ?",
-            (max(0, offset), self._last_offset, limit),
+            # A consumer may be ahead of the log, or ask for a number that no column holds: it gets nothing.
+            (min(max(0, offset), self._last_offset), self._last_offset, limit),
         )
         return tuple(
             Event(self.log_id, offset, epoch, recorded_ms, market_ms, server, login, _body_decoder.decode(body))

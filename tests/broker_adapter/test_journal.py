@@ -79,6 +79,7 @@ def test_events_are_numbered_without_holes_and_told_once_durable(opened: Opened)
     assert opened.journal.events_after(0, 1000) == tuple(opened.published)
     assert [event.offset for event in opened.journal.events_after(48, 1000)] == [49, 50]
     assert [event.offset for event in opened.journal.events_after(10, 3)] == [11, 12, 13]
+    assert opened.journal.events_after(2**64 - 1, 10) == ()  # a number that no SQLite column holds
 
 
 def test_the_same_fact_is_stored_once_per_account(opened: Opened) -> None:
