@@ -22,6 +22,7 @@ import msgspec
 from broker_adapter.intents import Intent
 from broker_adapter.journal_records import Appender, Record
 from broker_adapter.journal_schema import damaged, open_for_reading, open_for_writing
+from broker_adapter.witnesses import first_intent_number
 from protocol.clock import Clock
 from protocol.errors import InitialisationFailed, NotReady
 from protocol.messages import Event, EventBody, Order, OrderCounts, Position
@@ -80,7 +81,9 @@ class Journal:
             self._reader = open_for_reading(self.path)
             self.log_id = self.meta("log_id")
             self._last_offset = self._read_last_offset()
-            self._next_intent = int(self.meta("next_intent"))
+            # This file may be an old copy put back (a machine's snapshot): numbers that were given out after the copy
+            # was made must not come again, or an old order's deals would prove a new order.
+            self._next_intent = max(int(self.meta("next_intent")), first_intent_number(loop.clock.wall_ms()))
         except sqlite3.Error as error:
             self._writer.close()
             self._lock.release()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -545,3 +546,22 @@ def test_a_specification_that_cannot_be_computed_with_is_refused(world: World, m
     caller = world.ask(buy(sl=1.09))
     world.settle()
     assert caller.error.details["field"] == "symbol"
+
+
+def test_an_old_copy_of_the_journal_gives_no_number_out_twice(world: World, tmp_path: Path) -> None:
+    world.crash()
+    copy = tmp_path / "copy"
+    shutil.copytree(world.folder, copy)
+    world.restart()
+    world.ready()
+    former = opened(world, "after-the-copy")
+    world.crash()
+    for file in world.folder.glob("journal.sqlite*"):
+        file.unlink()
+    shutil.copy(copy / "journal.sqlite", world.folder)
+    world.restart()
+    world.ready()
+    caller = world.ask(buy("after-the-return", 0.2))
+    world.settle()
+    assert len({request.magic for request in world.broker.sent}) == 2
+    assert (caller.outcome.filled_volume, caller.outcome.position != former) == (0.2, True)
