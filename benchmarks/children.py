@@ -15,13 +15,15 @@ from mt5bus.processes import child_environment
 
 END_DEADLINE_S = 10.0
 
+_cores_of_children: set[int] = set()  # empty: any
+
 
 def start(arguments: Sequence[object], **options: Any) -> subprocess.Popen[str]:
     """Start ``python ARGUMENTS`` with pipes to its stdin and stdout, where Ctrl-C in this console does not reach it."""
     apart: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-P", *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -30,6 +32,9 @@ def start(arguments: Sequence[object], **options: Any) -> subprocess.Popen[str]:
         **apart,
         **options,
     )
+    if sys.platform == "linux" and _cores_of_children:
+        os.sched_setaffinity(process.pid, _cores_of_children)  # before it has any other thread
+    return process
 
 
 def end(process: subprocess.Popen[str]) -> None:
@@ -39,18 +44,21 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 @contextmanager
-def on_one_core() -> Iterator[None]:
-    """Keep this process and the children it starts on one core, where the system can (Linux).
+def one_core_each() -> Iterator[None]:
+    """Keep this process on one core and the children it starts on another, where the system can (Linux).
 
-    Two processes that wake each other take one of two times, a third apart or more, by whether the scheduler happens
-    to put them on one core or on two; on one core there is only one time.
+    Two processes that wake each other take one of two times, far apart, by whether the scheduler happens to put them on
+    one core or on two. Apart is how a system's nodes live.
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1:
         before = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {max(before)})
+        mine = max(before)
+        os.sched_setaffinity(0, {mine})
+        _cores_of_children.add(min(before))
         try:
             yield
         finally:
+            _cores_of_children.clear()
             os.sched_setaffinity(0, before)
     else:
         yield

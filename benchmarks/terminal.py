@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import children
-from benchmarks.children import on_one_core
+from benchmarks.children import one_core_each
 from benchmarks.rows import Row, in_turn
 from paper_terminal import client as api
 
@@ -28,7 +28,7 @@ _ANSWER = b"a" * 90
 def rows(*, quick: bool) -> list[Row]:
     """Return the rows of the paper terminal. `quick` does a tenth."""
     scale, rounds = (10, 1) if quick else (1, ROUNDS)
-    with on_one_core(), _terminal(history_s=_history_s(1_000_000 // scale)):
+    with one_core_each(), _terminal(history_s=_history_s(1_000_000 // scale)):
         return [_look_row(10_000 // scale, rounds), _copy_row(1_000_000 // scale, rounds)]
 
 

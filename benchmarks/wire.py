@@ -15,7 +15,7 @@ from pathlib import Path
 import zmq
 
 from benchmarks import children
-from benchmarks.children import on_one_core
+from benchmarks.children import one_core_each
 from benchmarks.rows import Row, in_turn
 from protocol import codec, sockets
 from protocol.keys import KeyStore
@@ -47,7 +47,7 @@ def rows(*, quick: bool) -> list[Row]:
 
 
 def _latency_row(count: int, rounds: int) -> Row:
-    with on_one_core():
+    with one_core_each():
         pair = in_turn(lambda: _latency_us("raw", count), lambda: _latency_us("bus", count), rounds=rounds)
     return Row("tick, publisher to callback, p50 at 5,000/s", "us", *pair, "raw pyzmq, plain", 1.25)
 
@@ -63,8 +63,7 @@ def _throughput_row(what: str, batch: int, messages: int, target: float, rounds:
 
 
 def _round_trip_row(count: int, rounds: int) -> Row:
-    with on_one_core():
-        pair = in_turn(lambda: raw_round_trip_us(count), lambda: _bus_round_trip_us(count), rounds=rounds)
+    pair = in_turn(lambda: raw_round_trip_us(count), lambda: _bus_round_trip_us(count), rounds=rounds)
     return Row("request round trip, p50, answered from memory", "us", *pair, "raw REQ-ROUTER, plain", 1.5)
 
 
@@ -184,7 +183,7 @@ def _receive_bus(peer: _Peer, ticks: int, on_batch: Callable[[TickBatch], None])
     loop.close()
 
 
-def raw_round_trip_us(rounds: int) -> float:
+def raw_round_trip_us(rounds: int = 5_000) -> float:
     """Return the median microseconds of a round trip over a plain REQ and ROUTER: the floor of every request."""
     return _round_trip_us("raw", rounds, _ask_raw)
 
@@ -194,11 +193,12 @@ def _bus_round_trip_us(rounds: int) -> float:
 
 
 def _round_trip_us(kind: str, rounds: int, ask: Callable[[_Peer, int], float]) -> float:
-    peer = _Peer(f"answer-{kind}")
-    try:
-        return ask(peer, rounds)
-    finally:
-        peer.end()
+    with one_core_each():
+        peer = _Peer(f"answer-{kind}")
+        try:
+            return ask(peer, rounds)
+        finally:
+            peer.end()
 
 
 def _ask_raw(peer: _Peer, rounds: int) -> float:
