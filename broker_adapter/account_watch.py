@@ -30,6 +30,8 @@ SETTLE_S = 2.0
 """How long the effect of an accepted order may take to show before the answer alone is reported."""
 STOPS_GRACE_S = 1.0
 """How long SL and TP may take to show on a new position before they count as missing."""
+UNSEEN_S = 60.0
+"""How long a filled order's position may take to show before a person has to see whether it has its SL and TP."""
 _UNBROKEN_NS = 10_000_000_000  # reads further apart than this do not show an unbroken connection
 _DAY_MS = 86_400_000
 
@@ -194,7 +196,7 @@ class AccountWatch:
                 self._ledger.amend(batch, intent)
                 self._settling[intent.number] = msgspec.structs.replace(settling, recorded=True)
             return False
-        if judgement.verdict is Verdict.DONE:
+        if judgement.verdict is Verdict.DONE and (effect.finding is Finding.DONE or intent.order or intent.deal):
             self._finish(self._as_told(intent, effect, judgement), read, batch, since_ns=read.finished_ns)
         else:
             self.note_unknown(intent.number)
@@ -281,8 +283,16 @@ class AccountWatch:
         position = next((p for p in read.positions if p.identifier == intent.position), None)
         if position is None:
             closed = any(d.position_id == intent.position and d.entry in CLOSING_ENTRIES for d in read.deals)
-            if closed or waited:
+            if closed:
                 self._stops_are(intent, "ok", batch)
+            elif self._connected_for_ns(read, since_ns) >= UNSEEN_S * 1e9:
+                self._stops_are(intent, "failed", batch)
+                text = (
+                    f"the terminal called {intent.volume:g} {intent.symbol} ({intent.client_order_id}) filled, but "
+                    f"does not show position {intent.position}: whether it has its SL {intent.sl:g} and TP "
+                    f"{intent.tp:g} is not known. Look into the terminal"
+                )
+                self._ledger.alert(batch, intent, "stops_missing", text)
             return
         if has_stops(intent, position):
             self._stops_are(intent, "ok", batch)
@@ -290,6 +300,10 @@ class AccountWatch:
             self._stops_are(intent, "repairing", batch)
             self._repairs.add(intent.number)
             batch.then.append(lambda: self._repair_stops(intent, position))
+
+    def _connected_for_ns(self, read: BrokerRead, since_ns: int) -> int:
+        connected_ns = self.connected_since_ns
+        return 0 if connected_ns is None else read.started_ns - max(since_ns, connected_ns)
 
     def _check_repair_of(self, intent: Intent, batch: Batch) -> None:
         child = self._book.find(stops_id(intent))

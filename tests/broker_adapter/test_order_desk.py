@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from broker_adapter.api_types import ApiTradeRequest
 from broker_adapter.link_messages import NO_API, RAISED, Send, SendOutcome
 from broker_adapter.link_results import LinkResult
 from broker_adapter.retcodes import RETCODES, Verdict
@@ -565,3 +566,67 @@ def test_an_old_copy_of_the_journal_gives_no_number_out_twice(world: World, tmp_
     world.settle()
     assert len({request.magic for request in world.broker.sent}) == 2
     assert (caller.outcome.filled_volume, caller.outcome.position != former) == (0.2, True)
+
+
+def alerts(world: World) -> list[str]:
+    return [event.body.code for event in world.published if isinstance(event.body, AlertEvent)]
+
+
+class SlowBooks:
+    """A terminal that answers "done" and shows the fill only later; `tickets`: its answer names them."""
+
+    def __init__(self, world: World, *, tickets: bool) -> None:
+        self.world = world
+        self.requests: list[ApiTradeRequest] = []
+        world.link.answers.append(lambda command: self._answer(command, tickets=tickets))
+
+    def _answer(self, command: Send, *, tickets: bool) -> LinkResult:
+        self.requests.append(command.request)
+        told = result(10009, command.request)
+        if tickets:
+            first = self.world.broker.next_ticket
+            told = msgspec.structs.replace(told, order=first + 1, deal=first + 2, volume=0.1, price=1.1001)
+        return answered(SendOutcome(result=told))
+
+    def show(self) -> None:
+        for request in self.requests:
+            self.world.broker.deal(request)
+
+
+@pytest.mark.parametrize("tickets", [True, False])
+def test_a_position_that_shows_late_still_gets_its_stops(world: World, tickets: bool) -> None:
+    world.broker.drops_stops = True
+    terminal = SlowBooks(world, tickets=tickets)
+    world.ask(buy(sl=1.09, tp=1.12))
+    world.settle()
+    world.wait(6)
+    terminal.show()
+    world.wait(6)
+    (position,) = world.broker.positions.values()
+    assert (position.sl, position.tp) == (1.09, 1.12)
+    found = world.desk.intent("a")
+    assert found is not None
+    assert (found.state, found.position, found.filled_volume) == ("done", position.identifier, 0.1)
+
+
+def test_a_filled_order_whose_position_never_shows_is_alerted(world: World) -> None:
+    SlowBooks(world, tickets=True)
+    world.ask(buy(sl=1.09))
+    world.settle()
+    world.wait(50)
+    assert not alerts(world)
+    world.broker.connected = False
+    world.wait(30)
+    world.broker.connected = True
+    world.wait(50)
+    assert not alerts(world)  # time without a connection shows nothing
+    world.wait(20)
+    assert alerts(world) == ["stops_missing"]
+
+
+def test_done_without_tickets_or_trace_is_unknown(world: World) -> None:
+    SlowBooks(world, tickets=False)
+    caller = world.ask(buy())
+    world.settle()
+    world.wait(4)
+    assert caller.outcome.state == "unknown"
