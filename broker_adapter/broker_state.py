@@ -13,6 +13,7 @@ from protocol.messages import Account, Deal, Order, Position
 
 # Values of MetaTrader 5 (package constants).
 ORDER_BUY, ORDER_SELL = 0, 1
+PENDING_ORDER_TYPES = frozenset(range(2, 8))  # limit, stop and stop-limit, each to buy and to sell
 ORDER_STATE_CANCELED, ORDER_STATE_PARTIAL, ORDER_STATE_FILLED = 2, 3, 4
 ORDER_STATE_REJECTED, ORDER_STATE_EXPIRED = 5, 6
 DEAL_BUY, DEAL_SELL = 0, 1

@@ -270,7 +270,9 @@ class OrderDesk:
         working = [i for i in self.book.held() if is_working(i) and i.live and (i.server, i.login) == account]
         numbers = {i.number for i in working}
         working.extend(i for i in self._watch.unseen() if i.number not in numbers)
-        return Exposure(positions=() if last is None else last.positions, intents=tuple(working))
+        if last is None:
+            return Exposure(positions=(), intents=tuple(working))
+        return Exposure(positions=last.positions, orders=last.orders, intents=tuple(working))
 
     # --- The view that requests are checked against ---------------------------------------------------------------
 

@@ -11,7 +11,14 @@ from collections.abc import Iterable
 
 import msgspec
 
-from broker_adapter.broker_state import DEAL_BALANCE, DEAL_BONUS, DEAL_CREDIT, TRADE_MODE_REAL, BrokerRead
+from broker_adapter.broker_state import (
+    DEAL_BALANCE,
+    DEAL_BONUS,
+    DEAL_CREDIT,
+    PENDING_ORDER_TYPES,
+    TRADE_MODE_REAL,
+    BrokerRead,
+)
 from broker_adapter.intents import Intent
 from broker_adapter.journal import Journal
 from broker_adapter.journal_records import MetaRecord
@@ -21,7 +28,7 @@ from market import risk
 from market.risk import RiskCode, RiskLimits, RiskState, TradingMode
 from mt5bus.settings import Risk
 from protocol.errors import NotReady, RiskRefused
-from protocol.messages import Account, Deal, Position, Quote
+from protocol.messages import Account, Deal, Order, Position, Quote
 
 _NEAR_MIDNIGHT_MS = 60_000  # a read this soon after it shows the equity at midnight
 _MINUTE_NS = 60_000_000_000
@@ -42,10 +49,12 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         positions: Open positions of the account.
+        orders: Its active orders: pending ones may become positions at any moment.
         intents: Orders of ours that are in flight, undecided, or done but not yet seen among the positions.
     """
 
     positions: tuple[Position, ...]
+    orders: tuple[Order, ...] = ()
     intents: tuple[Intent, ...]
 
 
@@ -141,11 +150,13 @@ class RiskGate:
         ages = [] if quote is None else [max(0, now_ms - quote.time_ms)]
         if ages and order.decided_ms:
             ages.append(max(0, now_ms - order.decided_ms))
+        pending = [each for each in exposure.orders if each.type in PENDING_ORDER_TYPES]
         on_symbol = [p.volume for p in exposure.positions if p.symbol == order.symbol]
+        on_symbol += [each.volume_current for each in pending if each.symbol == order.symbol]
         return RiskState(
             mode=self.mode,
             armed=self.is_armed(account),
-            open_positions=len(exposure.positions) + len(opening),
+            open_positions=len(exposure.positions) + len(pending) + len(opening),
             symbol_volume=sum(on_symbol) + sum(i.volume for i in opening if i.symbol == order.symbol),
             orders_last_minute=len(self._accepted_ns),
             daily_loss=self.daily_loss(account) if self._limits.max_daily_loss else 0.0,

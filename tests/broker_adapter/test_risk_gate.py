@@ -16,7 +16,7 @@ from broker_adapter.risk_gate import Exposure, RiskGate, closing_volume
 from market.risk import TradingMode
 from mt5bus.settings import Risk
 from protocol.errors import NotReady, RiskRefused
-from protocol.messages import Account, Deal, Quote
+from protocol.messages import Account, Deal, Order, Quote
 from tests.broker_adapter.test_journal import Opened, intent
 
 DAY_MS = 86_400_000
@@ -113,6 +113,16 @@ def test_a_real_account_takes_nothing_until_it_is_armed(opened: Opened) -> None:
     assert check(RiskGate(Risk(), opened.journal), account=REAL) == ""
     store(opened, gate.arm(1001, armed=False))
     assert check(RiskGate(Risk(), opened.journal), account=REAL) == "not_armed"
+
+
+def test_active_pending_orders_count_as_positions_and_volume(opened: Opened) -> None:
+    waiting = Order(7, "EURUSD", 2, 1, 0.3, 0.3, 1.09, 0.0, 0.0, 0.0, 2, 0, 0, 0, 0, "", 3, 1, 0, 0)
+    at_work = msgspec.structs.replace(waiting, ticket=8, type=0)  # a market order on its way counts as its intent
+    exposure = Exposure(positions=(), orders=(waiting, at_work), intents=())
+    assert check(RiskGate(Risk(max_positions=1), opened.journal), exposure=exposure) == "positions"
+    assert check(RiskGate(Risk(max_positions=2), opened.journal), exposure=exposure) == ""
+    assert check(RiskGate(Risk(max_volume_per_symbol=0.35), opened.journal), exposure=exposure) == "volume_per_symbol"
+    assert check(RiskGate(Risk(max_volume_per_symbol=0.4), opened.journal), exposure=exposure) == ""
 
 
 def test_orders_a_minute_are_counted_in_a_sliding_minute(opened: Opened) -> None:
