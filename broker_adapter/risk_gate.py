@@ -125,6 +125,11 @@ class RiskGate:
             raise NotReady(f"risk: {refusal.text}: try again in a moment", {"limit": refusal.code.value})
         if refusal is not None:
             raise refused(refusal.code, refusal.text, refusal.limit, refusal.value)
+        if order.expiration_ms and not server_time_known:  # a changed pending order passes the check above
+            text = (
+                "risk: the server's time is not measured yet, and the order is to expire by it: try again in a moment"
+            )
+            raise NotReady(text, {"limit": RiskCode.SERVER_TIME.value})
         if self.mode is TradingMode.REDUCING and not order.reduces:
             raise refused(RiskCode.MODE, "trading only reduces: this would loosen a stop or change a pending order")
 

@@ -125,6 +125,14 @@ def test_active_pending_orders_count_as_positions_and_volume(opened: Opened) -> 
     assert check(RiskGate(Risk(max_volume_per_symbol=0.4), opened.journal), exposure=exposure) == ""
 
 
+def test_no_expiration_is_sent_in_a_server_time_that_is_only_assumed(opened: Opened) -> None:
+    gate = RiskGate(Risk(), opened.journal)
+    change = Draft(action="modify_order", symbol="EURUSD", side="buy", order=7, expiration_ms=MIDNIGHT + DAY_MS)
+    assert check(gate, change) == ""
+    assert check(gate, change, server_time_known=False) == "server_time"
+    assert check(gate, msgspec.structs.replace(change, expiration_ms=0), server_time_known=False) == ""
+
+
 def test_orders_a_minute_are_counted_in_a_sliding_minute(opened: Opened) -> None:
     gate = RiskGate(Risk(max_orders_per_minute=2), opened.journal)
     for second in (0, 30):
