@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from protocol.captures import Capture
 from tests.integration.conftest import System
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -44,7 +45,19 @@ def test_password_is_visible_nowhere(make_system: Callable[..., System]) -> None
     assert up.returncode == 0, up.stderr + system.tail_of_logs()
     document = system.wait_until_healthy()
     assert document["account"]["login"] == 4242
-    shown = [up.stdout, up.stderr, str(document), system.run("config").stdout, system.run("logs").stdout]
+    recorded = system.run("record", "--minutes", "0.1")
+    frames = [record.frame for path in (system.home / "captures").glob("*.mt5cap") for record in Capture(path)]
+    assert frames, recorded.stderr
+    assert not [frame for frame in frames if CANARY.encode() in frame]
+    shown = [
+        recorded.stdout,
+        recorded.stderr,
+        up.stdout,
+        up.stderr,
+        str(document),
+        system.run("config").stdout,
+        system.run("logs").stdout,
+    ]
     assert not [text for text in shown if CANARY in text]
     assert _processes_that_show(system, CANARY) == []
     # The broker behind the paper terminal has to know its own accounts' passwords; nobody else may.
