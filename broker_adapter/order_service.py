@@ -121,8 +121,10 @@ class OrderService:
         instrument = desk.instrument(position.symbol)
         decimals = 8
         left = round(position.volume - closing_volume(desk.exposure(), position.identifier), decimals)
-        largest = floor_to_step(instrument.volume_max, instrument.volume_step)
-        pieces = []
+        # A specification without a step or a largest volume must not keep anyone in: then it is tried in one piece.
+        step = instrument.volume_step
+        largest = (floor_to_step(instrument.volume_max, step) if step > 0 else instrument.volume_max) or left
+        pieces: list[float] = []
         while left > 0:
             pieces.append(min(left, largest))
             left = round(left - pieces[-1], decimals)

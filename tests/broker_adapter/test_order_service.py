@@ -26,6 +26,7 @@ from protocol.messages import (
     SignalEvent,
     SubmitOrder,
 )
+from tests.broker_adapter import fake_broker
 from tests.broker_adapter.fake_broker import FakeCaller, World, answered, result
 
 SIGNAL = SignalEvent("s-1", "confluence", "EURUSD", "M1", 5, 1, 0.7, 1.1, {"rsi": 41.5}, taken=True)
@@ -107,6 +108,16 @@ def test_flatten_closes_ours_in_pieces_and_leaves_others_alone(world: World, req
     reply = requests.ask(world, SetTradingMode(1, "halted", flatten=True))
     assert isinstance(reply, Done)
     assert "closing 0 positions" in reply.text
+
+
+@pytest.mark.parametrize("field", ["volume_max", "volume_step"])
+def test_flatten_closes_with_a_specification_that_says_nothing(
+    world: World, requests: Requests, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    buy(world, "a", 1.0)
+    monkeypatch.setattr(fake_broker, "EURUSD", msgspec.structs.replace(fake_broker.EURUSD, **{field: 0.0}))
+    assert isinstance(requests.ask(world, SetTradingMode(1, "halted", flatten=True)), Done)
+    assert not world.broker.positions
 
 
 def test_flatten_does_not_close_what_may_be_closed_already(world: World, requests: Requests) -> None:
