@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from broker_adapter.api_types import ApiDeal
-from broker_adapter.bar_feed import rates_from
+from broker_adapter.bar_reader import rates_from
 from broker_adapter.connection import Connection
 from broker_adapter.conversion import deal_from, order_from
 from broker_adapter.link_messages import AnyCommand, Call, HistoryPage, LinkRole, ReadHistory, ReadTicks, TickPage
@@ -158,7 +158,7 @@ class History:
         except ValueError as error:
             raise ValidationFailed(str(error), {"field": "timeframe"}) from None
         broker = self._broker_name(request.symbol)
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         to_ms = min(request.to_ms or now_ms, now_ms)
         if not request.count:
             self._check_range(request.from_ms, to_ms)
@@ -214,7 +214,7 @@ class History:
         rates = rates_array(records)
         if not len(rates):
             return b""
-        forming_ms = period_open_utc_ms(timeframe, self._now_ms(), rule=self._clock.rule)
+        forming_ms = period_open_utc_ms(timeframe, self.now_ms(), rule=self._clock.rule)
         return rates[rates["time"] < forming_ms // 1000].tobytes()
 
     def _history_command(self, what: str, from_ms: int, to_ms: int) -> ReadHistory:
@@ -254,7 +254,8 @@ class History:
         if from_ms > to_ms:
             raise ValidationFailed(f"from_ms {from_ms} is after to_ms {to_ms}", {"field": "from_ms"})
 
-    def _now_ms(self) -> int:
+    def now_ms(self) -> int:
+        """Return market time, UTC milliseconds; of a feed without ticks so far the wall clock."""
         return self._clock.to_utc_ms(self._clock.server_ms())
 
     def _server_ms(self, utc_ms: int) -> int:
@@ -334,8 +335,14 @@ class _BarsFromTicks:
             return
         self._finish(cut_short=page.more)
 
+    def _last_if_over(self) -> list[Bar]:
+        last = self._builder.forming
+        over = last is not None and last.open_time_ms + self._timeframe.milliseconds <= self._history.now_ms()
+        return [last] if last is not None and over else []
+
     def _finish(self, *, cut_short: bool) -> None:
-        bars = [bar for bar in self._bars if self._from_ms <= bar.open_time_ms <= self._to_ms]
+        bars = self._bars if cut_short else [*self._bars, *self._last_if_over()]
+        bars = [bar for bar in bars if self._from_ms <= bar.open_time_ms <= self._to_ms]
         count = self._request.count
         if count:
             wider = self._window_ms * 4

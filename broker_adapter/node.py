@@ -12,6 +12,7 @@ from pathlib import Path
 from broker_adapter.bar_feed import BarFeed
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
+from broker_adapter.epoch import next_epoch
 from broker_adapter.history import History
 from broker_adapter.link_messages import LinkRole
 from broker_adapter.links import Links
@@ -60,7 +61,7 @@ class AdapterNode:
         keys.ensure()
         identity = keys.identity(NAME)
         context = loop.context
-        self.epoch = loop.clock.wall_ms()
+        self.epoch = next_epoch(home.adapter, wall_ms=loop.clock.wall_ms())
         self.gatekeeper = Gatekeeper(
             loop, lambda role: self.links.admitted_keys() if role == "link" else keys.admitted(role)
         )
@@ -101,6 +102,7 @@ class AdapterNode:
             self.clock,
             adapter,
             on_ticks=self._on_ticks,
+            on_begin=lambda symbol, whole: self.bars.begin(symbol, whole=whole),
             from_first=feed_time,
             folder=home.adapter,
         )
@@ -111,7 +113,6 @@ class AdapterNode:
             adapter,
             instrument=self.catalogue.instrument,
             publish=self.streams.publish_bar,
-            whole_start=feed_time and not self.ticks.resumed,
         )
         history = History(
             self.connection,
@@ -226,6 +227,8 @@ class AdapterNode:
             "ticks": self.streams.ticks_published,
             "bars": self.streams.bars_published,
             "bar_revisions": self.bars.revisions,
+            "bars_completed": self.bars.completed,
+            "bars_missed": self.bars.missed,
             "events": self.streams.events_published,
             "tick_polls": self.ticks.polls,
             "tick_poll_failures": self.ticks.failures,

@@ -41,6 +41,8 @@ class TickFeed:
 
     Args:
         on_ticks: Called with a symbol and its new records in UTC.
+        on_begin: Called with a symbol when its next tick does not follow the last one handed on, and whether it is the
+            feed's very first.
         from_first: Begin at the feed's first tick, or after a restart where the last life stopped; else at the newest.
         folder: Where the cursors are kept for that.
     """
@@ -53,6 +55,7 @@ class TickFeed:
         settings: Adapter,
         *,
         on_ticks: Callable[[str, bytes], None],
+        on_begin: Callable[[str, bool], None] = lambda _symbol, _whole: None,
         from_first: bool,
         folder: Path,
     ) -> None:
@@ -63,6 +66,7 @@ class TickFeed:
         self._connection = connection
         self._clock = clock
         self._on_ticks = on_ticks
+        self._on_begin = on_begin
         self._from_first = from_first
         self._deadline_s = settings.deadlines.query_s
         self._interval_ns = settings.tick_poll_interval_ms * 1_000_000
@@ -73,16 +77,18 @@ class TickFeed:
         self._pending = False
         self._next_sweep_ns = 0
         self._turn = 0
-        self.resumed = bool(self._kept)
         loop.every(settings.tick_poll_interval_ms / 1000, self._poll)
 
     def follow(self, symbols: dict[str, str]) -> None:
-        """Follow these symbols (canonical to broker's name); cursors of those followed already stay."""
-        followed: dict[str, _Followed] = {}
-        for symbol, broker in symbols.items():
-            known = self._followed.get(broker)
-            followed[broker] = known or _Followed(symbol, self._start_of(broker))
-        self._followed = followed
+        """Follow these symbols (canonical to broker's name).
+
+        Those followed already, or before, go on behind the last tick that was taken of them.
+        """
+        self._kept.update((broker, each.cursor) for broker, each in self._followed.items())
+        self._followed = {
+            broker: self._followed.get(broker) or _Followed(symbol, self._start_of(symbol, broker))
+            for symbol, broker in symbols.items()
+        }
         self._next_sweep_ns = 0
 
     @property
@@ -90,10 +96,15 @@ class TickFeed:
         """Canonical names of the symbols followed."""
         return tuple(each.symbol for each in self._followed.values())
 
-    def _start_of(self, broker: str) -> TickCursor:
-        if not self._from_first:
-            return TickCursor(broker, 0, 0, 0)
-        return self._kept.get(broker) or TickCursor(broker, _FIRST_TICK, 0, 0)
+    def _start_of(self, symbol: str, broker: str) -> TickCursor:
+        kept = self._kept.get(broker)
+        if kept is not None and kept.time_msc:
+            return kept
+        return self._begin(symbol, broker)
+
+    def _begin(self, symbol: str, broker: str) -> TickCursor:
+        self._on_begin(symbol, self._from_first)
+        return TickCursor(broker, _FIRST_TICK if self._from_first else 0, 0, 0)
 
     def _poll(self) -> None:
         if self._pending or not self._followed or not self._connection.attached(LinkRole.FEED):
@@ -161,8 +172,7 @@ class TickFeed:
                 extra={"symbol": followed.symbol, "was_msc": followed.cursor.time_msc, "now_msc": found.newest_msc},
             )
             followed.behind_sweeps = 0
-            first = _FIRST_TICK if self._from_first else 0
-            followed.cursor = TickCursor(followed.cursor.symbol, first, 0, 0)
+            followed.cursor = self._begin(followed.symbol, followed.cursor.symbol)
 
     def _keep_cursors(self) -> None:
         if not self._from_first or not self._followed:

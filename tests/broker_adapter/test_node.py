@@ -13,7 +13,8 @@ import numpy as np
 import psutil
 import pytest
 
-from market.bars import Timeframe
+from broker_adapter.bar_reader import bars_from
+from market.bars import Bar, Timeframe
 from protocol.errors import BusError, NotFound, ValidationFailed
 from protocol.messages import (
     BarUpdate,
@@ -41,13 +42,14 @@ from protocol.ticks import rates_array, ticks_array
 from tests.broker_adapter.paper import PaperSystem
 
 LIVELY = "suffix = '.m'\nhistory_days = 0.05\n[feed]\nticks_per_second = 20.0\n"
+ADAPTER = "[adapter]\ntimeframes = ['S1', 'S5', 'M1']\n"
 CANARY = "c4n4ry-p4ssw0rd"
 DAY_MS = 86_400_000
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PaperSystem]:
-    with PaperSystem(tmp_path_factory.mktemp("node"), paper=LIVELY) as made:
+    with PaperSystem(tmp_path_factory.mktemp("node"), paper=LIVELY, adapter=ADAPTER) as made:
         made.start_terminal()
         made.start_adapter()
         made.subscribe()
@@ -202,6 +204,40 @@ def test_a_killed_terminal_is_attached_to_again(system: PaperSystem) -> None:
     system.until(lambda: system.of(Beacon)[-1].connection == "attached", what="attached again")
     ticks = sum(system.of(Beacon)[-1].ticks.values())
     system.until(lambda: sum(system.of(Beacon)[-1].ticks.values()) > ticks, what="ticks again")
+
+
+def test_a_killed_adapters_successor_publishes_the_bar_that_is_forming_whole(system: PaperSystem) -> None:
+    assert system.adapter is not None
+    system.adapter.kill()
+    system.adapter.wait(10)
+    died_with = system.of(Beacon)[-1].epoch
+    system.start_adapter()
+
+    def bars(name: str) -> list[Bar]:
+        return [
+            each.message.bar
+            for each in system.received
+            if isinstance(each.message, BarUpdate)
+            and (each.message.epoch > died_with and each.topic.symbol == "EURUSD" and each.message.timeframe == name)
+        ]
+
+    def first_tick_ms() -> int:
+        own = [
+            each.message
+            for each in system.received
+            if isinstance(each.message, TickBatch) and each.topic.symbol == "EURUSD" and each.message.epoch > died_with
+        ]
+        return int(ticks_array(own[0].records)["time_msc"][0])
+
+    system.until(lambda: len(bars("S5")) >= 1 and len(bars("S1")) >= 3, what="bars of the next life")
+    for name in ("S1", "S5"):
+        published = bars(name)
+        first_ms, last_ms = published[0].open_time_ms, published[-1].open_time_ms
+        assert first_ms == first_tick_ms() // (int(name[1:]) * 1000) * int(name[1:]) * 1000
+        reply = system.eventually_ok(
+            partial(GetRates, symbol="EURUSD", timeframe=name, from_ms=first_ms, to_ms=last_ms)
+        )
+        assert published == bars_from(rates_array(reply.records))
 
 
 def test_the_password_is_visible_nowhere(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ class FeedRig(Rig):
         super().__init__(folder)
         self.from_first = from_first
         self.got: list[int] = []
+        self.begun: list[tuple[str, bool]] = []
         self.tick_times: list[int] = []
         self.connection = Connection(self.loop, self.links, self.settings, path=str(self.folder))
         self.feed = self.new_feed()
@@ -34,6 +35,7 @@ class FeedRig(Rig):
             clock,
             self.settings.adapter,
             on_ticks=lambda _symbol, records: self.got.extend(ticks_array(records)["time_msc"].tolist()),
+            on_begin=lambda symbol, whole: self.begun.append((symbol, whole)),
             from_first=self.from_first,
             folder=self.home.adapter,
         )
@@ -65,6 +67,23 @@ def test_it_starts_at_the_newest_tick_and_misses_none_after(tmp_path: Path) -> N
         rig.add(START + 2)  # the same millisecond, the same prices: only a sweep finds it
         rig.until(lambda: len(rig.got) == 4)
         assert rig.got == [START + 1, START + 1, START + 2, START + 2]
+        assert rig.begun == [("EURUSD", False)]
+    finally:
+        rig.close()
+
+
+def test_a_symbol_followed_again_goes_on_where_it_was_left(tmp_path: Path) -> None:
+    rig = FeedRig(tmp_path, from_first=False)
+    try:
+        rig.add(START)
+        rig.run()
+        rig.until(lambda: rig.got)
+        rig.feed.follow({})
+        rig.add(START + 1, START + 2)
+        rig.feed.follow({"EURUSD": "EURUSD"})
+        rig.until(lambda: len(rig.got) == 3)
+        assert rig.got == [START, START + 1, START + 2]
+        assert rig.begun == [("EURUSD", False)]
     finally:
         rig.close()
 
@@ -75,16 +94,16 @@ def test_a_feed_with_its_own_clock_is_taken_from_its_first_tick_and_resumed(tmp_
         rig.add(START, START, START + 1)
         rig.run()
         rig.until(lambda: len(rig.got) == 3)
-        assert not rig.feed.resumed
+        assert rig.begun == [("EURUSD", True)]
         rig.until(lambda: b'"time_msc":0' not in _kept(rig) and str(START + 1).encode() in _kept(rig))
         rig.feed.follow({})
         rig.got.clear()
         rig.feed = rig.new_feed()
-        assert rig.feed.resumed
         rig.feed.follow({"EURUSD": "EURUSD"})
         rig.add(START + 1, START + 5)
         rig.until(lambda: len(rig.got) == 2)
         assert rig.got == [START + 1, START + 5]
+        assert len(rig.begun) == 1, "it goes on where it stopped"
     finally:
         rig.close()
 
@@ -99,6 +118,7 @@ def test_a_clock_set_back_does_not_silence_a_symbol(tmp_path: Path) -> None:
         rig.add(START - 3_600_000)
         rig.until(lambda: len(rig.got) == 2, what="a tick of the new time")
         assert rig.got == [START, START - 3_600_000]
+        assert rig.begun == [("EURUSD", False)] * 2
     finally:
         rig.close()
 
