@@ -49,7 +49,7 @@ class Bar(msgspec.Struct, frozen=True, array_like=True):
     tick_volume: int
     """Number of ticks."""
     spread_points: int
-    """Lowest spread seen in the bar, in points."""
+    """Lowest spread seen in the bar, in points; a crossed quote (bid above ask) counts as 0."""
     real_volume: int = 0
     """Traded volume where an exchange tells it."""
 

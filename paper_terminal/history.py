@@ -106,7 +106,8 @@ class SymbolHistory:
         bars["low"] = np.minimum.reduceat(bid, starts)
         bars["close"] = bid[np.append(starts[1:], len(bid)) - 1]
         bars["tick_volume"] = np.diff(np.append(starts, len(bid)))
-        bars["spread"] = np.minimum.reduceat(np.rint((ask - bid) / self._point), starts)
+        # A crossed quote (bid above ask) has no spread: it counts as 0, not as less.
+        bars["spread"] = np.minimum.reduceat(np.maximum(np.rint((ask - bid) / self._point), 0), starts)
         if len(self._minutes) and bars["time"][0] == last:
             _merge_into(self._minutes.filled[-1:], bars[:1])
             bars = bars[1:]

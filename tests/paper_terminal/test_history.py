@@ -19,7 +19,7 @@ from tests.paper_terminal.broker import START_MS, ticks
 POINT = 1e-5
 FRAMES = {name: value for name, value in vars(api).items() if name.startswith("TIMEFRAME_")}
 
-walks = st.lists(st.tuples(st.integers(0, 40_000), st.integers(-30, 30), st.integers(0, 12)), min_size=1, max_size=200)
+walks = st.lists(st.tuples(st.integers(0, 40_000), st.integers(-30, 30), st.integers(-4, 12)), min_size=1, max_size=200)
 
 
 def walked(steps: list[tuple[int, int, int]], *, start_ms: int = START_MS) -> Records:
@@ -42,7 +42,7 @@ def plain_bars(records: Records, timeframe: int) -> list[tuple[Any, ...]]:
     bars: dict[int, list[Any]] = {}
     for tick in records:
         open_s = int(bar_opens(np.array([tick["time"]]), timeframe)[0])
-        bid, spread = float(tick["bid"]), round((tick["ask"] - tick["bid"]) / POINT)
+        bid, spread = float(tick["bid"]), max(0, round((tick["ask"] - tick["bid"]) / POINT))
         bar = bars.setdefault(open_s, [open_s, bid, bid, bid, bid, 0, spread, 0])
         bar[2], bar[3], bar[4] = max(bar[2], bid), min(bar[3], bid), bid
         bar[5], bar[6] = bar[5] + 1, min(bar[6], spread)
