@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from broker_adapter.broker_state import CLOSING_ENTRIES, BrokerRead
+from broker_adapter.broker_state import BrokerRead, closed_at_ms
 from broker_adapter.evidence import NOTHING, Effect, Finding, effect_of
 from broker_adapter.intent_book import IntentBook
 from broker_adapter.intents import Intent
@@ -282,8 +282,7 @@ class AccountWatch:
         waited = read.started_ns - since_ns >= STOPS_GRACE_S * 1e9
         position = next((p for p in read.positions if p.identifier == intent.position), None)
         if position is None:
-            closed = any(d.position_id == intent.position and d.entry in CLOSING_ENTRIES for d in read.deals)
-            if closed:
+            if closed_at_ms(intent.position, read.deals, open_ms=intent.created_ms) is not None:
                 self._stops_are(intent, "ok", batch)
             elif self._connected_for_ns(read, since_ns) >= UNSEEN_S * 1e9:
                 self._stops_are(intent, "failed", batch)

@@ -7,6 +7,8 @@ between two calls is then seen twice, never not at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from protocol.messages import Account, Deal, Order, Position
@@ -74,3 +76,19 @@ def side_of_order(order: Order) -> str:
 def opposite(side: str) -> str:
     """Return the other side."""
     return "sell" if side == "buy" else "buy"
+
+
+def closed_at_ms(identifier: int, deals: Iterable[Deal], *, open_ms: int) -> int | None:
+    """Return when the last deal closed the position; None while its deals do not say that all of it is closed.
+
+    A partial close leaves the rest open: what was closed is held against what was opened. Where the opening deals are
+    older than what was read, only a closing deal after `open_ms`, when it was last known to be open, counts.
+    """
+    of_position = [deal for deal in deals if deal.position_id == identifier]
+    closing = [deal for deal in of_position if deal.entry in CLOSING_ENTRIES]
+    opened = sum(deal.volume for deal in of_position if deal.entry in OPENING_ENTRIES)
+    if not opened:
+        closing = [deal for deal in closing if deal.time_ms > open_ms]
+    if not closing or sum(deal.volume for deal in closing) < opened - VOLUME_EPSILON:
+        return None
+    return max(deal.time_ms for deal in closing)

@@ -24,6 +24,7 @@ from broker_adapter.broker_state import (
     UNFILLED_STATES,
     VOLUME_EPSILON,
     BrokerRead,
+    closed_at_ms,
     side_of_deal,
     side_of_order,
     side_of_position,
@@ -278,7 +279,7 @@ def _modify_position(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
         if position.identifier == intent.position:
             equal = _same(position.sl, intent.sl) and _same(position.tp, intent.tp)
             return Effect(Finding.DONE, position=position.identifier) if equal else NOTHING
-    closed = any(deal.position_id == intent.position and deal.entry in CLOSING_ENTRIES for deal in read.deals)
+    closed = closed_at_ms(intent.position, read.deals, open_ms=intent.created_ms) is not None
     return Effect(Finding.IMPOSSIBLE if closed else Finding.NOTHING, text=f"position {intent.position} is gone")
 
 

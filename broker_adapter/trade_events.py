@@ -4,18 +4,17 @@ Everything that happens on the account is seen here, ours or not: manual trades,
 last published is stored with the events in one transaction, so a restart goes on exactly there.
 
 A thing that is missing from one read is not yet gone: a terminal that has just connected may show empty lists for a
-moment. A position is closed when a closing deal of it is seen, or when it stays away for `GONE_AFTER_NS` of connected
-reads; an active order is final only when the history says so.
+moment. A position is closed when deals that close all of it are seen, or when it stays away for `GONE_AFTER_NS` of
+connected reads; an active order is final only when the history says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
 
-from broker_adapter.broker_state import CLOSING_ENTRIES, FINAL_STATES, BrokerRead
+from broker_adapter.broker_state import FINAL_STATES, BrokerRead, closed_at_ms
 from protocol.messages import Deal, DealEvent, EventBody, Order, OrderEvent, Position, PositionEvent
 
 GONE_AFTER_NS = 5_000_000_000
@@ -192,7 +191,7 @@ def _position_changes(
     present = {position.identifier for position in read.positions}
     for identifier in [one for one in known if one not in present]:
         since = published.missing_since_ns.get(identifier, read.started_ns)
-        closed_ms = _closed_at(identifier, read.deals)
+        closed_ms = closed_at_ms(identifier, read.deals, open_ms=known[identifier].time_update_ms)
         if closed_ms is None and not (read.connected and read.started_ns - since >= GONE_AFTER_NS):
             if read.connected:  # time without a connection is no absence
                 missing[identifier] = since
@@ -208,11 +207,6 @@ def _remembered(old: dict[int, int], new: dict[int, int], oldest_ms: int) -> dic
     if not new:
         return old
     return {ticket: ms for ticket, ms in {**old, **new}.items() if ms >= oldest_ms or ticket in new}
-
-
-def _closed_at(identifier: int, deals: Iterable[Deal]) -> int | None:
-    times = [deal.time_ms for deal in deals if deal.position_id == identifier and deal.entry in CLOSING_ENTRIES]
-    return max(times) if times else None
 
 
 def _position_facts(position: Position) -> tuple[int, int, float, float, float, float]:

@@ -129,6 +129,26 @@ def test_empty_lists_of_a_terminal_that_just_connected_close_nothing() -> None:
     assert follow.told(position(1), at_s=16) == ["position 2 closed"]
 
 
+def test_a_partial_close_and_an_empty_list_close_nothing() -> None:
+    follower = Follower()
+    rest = position(1, 0.05, time_update_ms=NOW_MS + 2)
+    told = (deal(1, 1), deal(2, 1, entry=1, volume=0.05))
+    follower.read(position(1))
+    follower.read(rest, deals=told)
+    assert not follower.read(deals=told).events
+    assert not follower.read(rest, deals=told).events
+    assert not follower.read(deals=told[1:]).events  # the opening deal is older than what is read
+    closed = follower.read(deals=(*told, deal(3, 1, entry=1, volume=0.05)))
+    assert [one.body.change for one in closed.events if isinstance(one.body, PositionEvent)] == ["closed"]
+
+
+def test_the_close_of_an_old_position_is_told_at_once() -> None:
+    follower = Follower()
+    follower.read(position(1))
+    closed = follower.read(deals=(deal(3, 1, entry=1),))
+    assert [one.body.change for one in closed.events if isinstance(one.body, PositionEvent)] == ["closed"]
+
+
 def test_time_without_a_connection_is_no_absence() -> None:
     follow = Follower()
     follow.told(position(1))
