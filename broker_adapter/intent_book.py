@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from broker_adapter.evidence import Marks
-from broker_adapter.intents import Intent
+from broker_adapter.intents import CHANGING_ORDERS, Intent
 from broker_adapter.journal import Journal
 from broker_adapter.order_states import State, after_restart
 from broker_adapter.witnesses import parse_magic
@@ -101,7 +101,7 @@ class IntentBook:
     def by_order(self, order: int) -> Intent | None:
         """Return the intent that made the order of that ticket."""
         for intent in self._held.values():
-            if order and intent.order == order and intent.action not in {"modify_order", "cancel"}:
+            if order and intent.order == order and intent.action not in CHANGING_ORDERS:
                 return intent
         return self._journal.intent_by_order(order)
 

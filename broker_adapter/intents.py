@@ -13,6 +13,8 @@ from protocol.messages import IntentEvent, OrderRequest
 
 OPENING = frozenset({"open", "pending"})
 """Actions that add exposure."""
+CHANGING_ORDERS = frozenset({"modify_order", "cancel"})
+"""Actions whose `order` is one that was there before: they did not make it."""
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from broker_adapter.intents import Intent
@@ -146,6 +147,18 @@ def test_an_intent_is_found_by_everything_that_names_it(opened: Opened) -> None:
     assert journal.live_intents() == ()
     assert journal.recent_intents(0) == (done,)
     assert journal.counts().submitted == 1
+
+
+@pytest.mark.parametrize("action", ["modify_order", "cancel"])
+def test_who_changes_an_order_did_not_make_it(opened: Opened, action: str) -> None:
+    change = msgspec.structs.replace(intent(opened.journal.next_intent_number()), action=action, order=77)
+    opened.write(IntentRecord(change))
+    opened.settle()
+    assert opened.journal.intent_by_order(77) is None
+    made = msgspec.structs.replace(intent(opened.journal.next_intent_number()), action="pending", order=77)
+    opened.write(IntentRecord(made))
+    opened.settle()
+    assert opened.journal.intent_by_order(77) == made
 
 
 def test_a_new_journal_counts_from_beyond_what_an_earlier_one_reached(tmp_path: Path) -> None:
