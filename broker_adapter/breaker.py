@@ -67,6 +67,10 @@ class Breaker:
         if self._failures >= self._limit:
             self._open(now_ns)
 
+    def not_tried(self) -> None:
+        """Give a try back that `allows` let through: it came to nothing, so it says neither good nor bad."""
+        self._trying = False
+
     def reset(self) -> None:
         """Close at once: a success, or a person's order."""
         self._failures = 0

@@ -18,6 +18,7 @@ from broker_adapter.breaker import Breaker, BreakerState, backoff_s
 from broker_adapter.link_messages import (
     NO_TERMINAL,
     PIPE_CODES,
+    RAISED,
     RES_E_AUTH_FAILED,
     RES_E_TIMEOUT,
     AnyCommand,
@@ -31,7 +32,7 @@ from broker_adapter.link_messages import (
 from broker_adapter.link_results import LinkResult
 from broker_adapter.links import Links
 from mt5bus.settings import Settings
-from protocol.errors import CircuitOpen, NotReady
+from protocol.errors import CircuitOpen, DataInvalid, NotReady
 from protocol.loop import Loop
 
 _LOOK_INTERVAL_S = 0.05
@@ -176,10 +177,7 @@ class Connection:
             return
 
         def judge(result: LinkResult) -> None:
-            broken = result.pipe_broken
-            if isinstance(command, Send) and result.ok:
-                broken = result.decode(SendOutcome).code in PIPE_CODES
-            if broken:
+            if result.pipe_broken or (isinstance(command, Send) and _lost_in_pipe(result)):
                 self._broken(role, result.text or "the order's answer was lost")
             on_result(result)
 
@@ -257,7 +255,11 @@ class Connection:
             else:
                 self._failed(roles, result)
             return
-        attached = result.decode(Attached)
+        try:
+            attached = result.decode(Attached)
+        except DataInvalid as error:
+            self._failed(roles, LinkResult("failed", code=RAISED, text=error.text))
+            return
         account = attached.account
         present = None if account is None else (account.login, account.server)
         if can_log_in and not self._fits_settings(present):
@@ -290,6 +292,7 @@ class Connection:
         self._missing = result.code == NO_TERMINAL
         if self._missing:
             # Nothing is wrong with our trying: whoever starts terminals is at it.
+            self._breaker.not_tried()
             link.retry_at_ns = now_ns + round(_MISSING_RETRY_S * 1e9)
             self._note_detail("no terminal runs")
             return
@@ -343,9 +346,14 @@ class Connection:
                 self.call(roles[0], Call("terminal_info"), self._on_probe, deadline_s=self._query_s)
 
     def _on_probe(self, result: LinkResult) -> None:
-        if result.ok:
-            self.probe_ms = result.elapsed_ms
+        if not result.ok:
+            return
+        try:
             self.note_terminal(result.decode(ApiTerminal))
+        except DataInvalid as error:
+            log.warning("the terminal's state cannot be read", extra={"reason": error.text})
+            return
+        self.probe_ms = result.elapsed_ms
 
     def _of(self, role: LinkRole) -> _LinkState:
         return self._states[self._links.roles_together(role)]
@@ -363,3 +371,15 @@ class Connection:
             log.info("connection", extra={"state": state, "was": self._last_state, "detail": self.detail})
             self._last_state = state
             self.on_change()
+
+
+def _lost_in_pipe(result: LinkResult) -> bool:
+    """Whether the terminal's answer to `order_send` was lost on its way to the link, which is of no use then.
+
+    An answer that cannot be read says nothing of the kind; whoever judges the order takes it for no answer at all.
+    """
+    try:
+        return result.ok and result.decode(SendOutcome).code in PIPE_CODES
+    except DataInvalid as error:
+        log.warning("a link's answer to an order cannot be read", extra={"reason": error.text})
+        return False

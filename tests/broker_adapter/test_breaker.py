@@ -23,6 +23,16 @@ def test_it_opens_after_the_limit_and_lets_one_try_through_later() -> None:
     assert not breaker.allows(later)
 
 
+def test_a_try_that_came_to_nothing_is_given_back() -> None:
+    breaker = Breaker(failures=1, open_s=60, max_s=600)
+    breaker.failed(0)
+    later = 61 * SECOND
+    assert breaker.allows(later)
+    breaker.not_tried()
+    assert breaker.state(later) == "half_open"
+    assert breaker.allows(later)
+
+
 def test_a_failed_try_doubles_the_time_up_to_the_limit() -> None:
     breaker = Breaker(failures=1, open_s=60, max_s=200)
     now = 0

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from broker_adapter.api_types import ApiTradeRequest
 from broker_adapter.attachment import TABLE, Attachment, Step, after
 from broker_adapter.connection import Connection
-from broker_adapter.link_messages import Call, LinkRole
+from broker_adapter.link_messages import Call, LinkRole, Send
 from broker_adapter.link_results import LinkResult
+from broker_adapter.outcomes import judge
+from broker_adapter.retcodes import Verdict
 from mt5bus.secret import Secret
 from protocol.errors import CircuitOpen, NotReady
+from tests.broker_adapter.fake_api import filled
 from tests.broker_adapter.rig import Rig, fake_settings
 
 
@@ -164,4 +168,48 @@ def test_a_terminal_without_its_broker_is_offline(connected: ConnectionRig) -> N
     connected.behave({"terminal_info": {"connected": False}})
     connected.until_state("offline")
     connected.behave({})
+    connected.until_state("attached")
+
+
+UNREADABLE = LinkResult("ok", value=b"\xc1")
+
+
+def answer_unreadably(rig: ConnectionRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every link answer what nobody can read."""
+
+    def call(_role: LinkRole, _command: object, on_result: Callable[[LinkResult], None], *, deadline_s: float) -> None:
+        rig.loop.after(0, lambda: on_result(UNREADABLE))
+
+    monkeypatch.setattr(rig.links, "call", call)
+
+
+def test_an_unreadable_answer_to_an_order_leaves_it_unknown_and_ends_nothing(
+    connected: ConnectionRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_unreadably(connected, monkeypatch)
+    results: list[LinkResult] = []
+    command = Send(filled(ApiTradeRequest, ApiTradeRequest), 1001, "Fake-Server", "", 2**62)
+    connected.connection.call(LinkRole.TRADE, command, results.append, deadline_s=5)
+    connected.until(lambda: results)
+    assert judge(results[0]).verdict is Verdict.OPEN
+    assert connected.connection.attached(LinkRole.TRADE)
+
+
+def test_an_unreadable_sign_of_life_ends_nothing(
+    connected: ConnectionRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer_unreadably(connected, monkeypatch)
+    connected.until(lambda: "the terminal's state cannot be read" in caplog.text)
+    assert connected.connection.state == "attached"
+
+
+def test_an_unreadable_answer_to_attaching_is_a_failure_to_attach(
+    connected: ConnectionRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        answer_unreadably(connected, patch)
+        connected.connection.reconnect()
+        connected.until_state("circuit_open")
+        assert "the terminal returned no Attached" in connected.connection.detail
+    connected.connection.reconnect()
     connected.until_state("attached")
