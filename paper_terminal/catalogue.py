@@ -13,7 +13,12 @@ from paper_terminal.constants import (
 from paper_terminal.specifications import Specification
 
 # The documented samples of a demonstration server: Instant execution, the mask FOK, every order type.
-_DEMO: Final[dict[str, Any]] = {"exemode": SYMBOL_TRADE_EXECUTION_INSTANT, "filling_mode": 1, "order_mode": 127}
+_DEMO: Final[dict[str, Any]] = {
+    "exemode": SYMBOL_TRADE_EXECUTION_INSTANT,
+    "filling_mode": 1,
+    "order_mode": 127,
+    "book_depth": 10,
+}
 
 
 def _pair(name: str, description: str, price: float, *, long: float, short: float) -> Specification:

@@ -127,6 +127,7 @@ def _plain(value: Any) -> Any:
 @click.option("--count", type=int, default=1, show_default=True, help="How often it strikes; 0: until cleared.")
 @click.option("--ms", type=int, default=1000, show_default=True, help="Delay or duration, milliseconds.")
 @click.option("--executed", is_flag=True, help="Let the call take effect first.")
+@click.option("--retcode", type=int, default=0, help="Return code of the faults retcode and late_fill.")
 @click.option("--probability", type=float, default=1.0, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def fault_command(path: Path, name: str, count: int, **params: Any) -> None:
@@ -148,6 +149,16 @@ def list_command(path: Path) -> None:
     """Show the faults of the terminal running from PATH."""
     for fault in _controlled(lambda: faults.list_faults(path)):
         click.echo(msgspec.json.encode(fault).decode())
+
+
+@main.command("balance", context_settings={"ignore_unknown_options": True})
+@click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("amount", type=float)
+@click.option("--login", type=int, default=0, help="The account; by default the one logged in to.")
+@click.option("--comment", default="", help="Comment of the deal.")
+def balance_command(path: Path, amount: float, login: int, comment: str) -> None:
+    """Deposit AMOUNT on an account of the terminal running from PATH; a negative amount withdraws."""
+    click.echo(f"deal {_controlled(lambda: faults.balance(path, amount, login=login, comment=comment))}")
 
 
 def _controlled(action: Any) -> Any:

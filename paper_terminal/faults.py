@@ -8,10 +8,20 @@
 | `reply_lost` | the call takes effect, then the connection is cut without an answer |
 | `reject` | `order_send` is refused with 10006 |
 | `requote` | `order_send` is refused with 10004 and fresh prices |
-| `late_fill` | `order_send` answers 10012, and the request takes effect `ms` later |
+| `late_fill` | `order_send` answers 10012 (or `retcode`), and the request takes effect `ms` later |
+| `retcode` | `order_send` answers `retcode` (10011 by default); with `executed` it took effect all the same |
+| `call_failed` | the call fails with (-1, 'Terminal: Call failed') |
+| `out_of_step` | what arrives is no reply (-10000); with `executed` the call took effect first |
 
-Two are states, not calls: `disconnect` (no link to the broker: `connected` is false, 10031, no new ticks) and
-`trade_off` (the AutoTrading button: 10027). They last until cleared, or for `ms` when that is given.
+The others are states, not calls. They last until cleared, or for `ms` when `count` is given:
+
+| state | meaning |
+|---|---|
+| `disconnect` | no link to the broker: `connected` is false, 10031, no new ticks |
+| `trade_off` | the AutoTrading button is off: 10027 |
+| `api_off` | the option that forbids trading through the Python API: -8, or 10027 by the setting `api_off_retcode` |
+| `late_history` | orders and deals that become final while it lasts are not in the history functions yet |
+| `account_swapped` | somebody has logged the terminal in to another account |
 
 A fault applies `count` times (None: until cleared), to the functions named (none: `order_send`, for `slow` every
 function), each time with `probability`, drawn from `seed`.
@@ -27,10 +37,22 @@ import msgspec
 
 from paper_terminal.channel import Channel
 
-CALL_FAULTS: Final = ("hang", "slow", "crash", "reply_lost", "reject", "requote", "late_fill")
-STATE_FAULTS: Final = ("disconnect", "trade_off")
+CALL_FAULTS: Final = (
+    "hang",
+    "slow",
+    "crash",
+    "reply_lost",
+    "reject",
+    "requote",
+    "late_fill",
+    "retcode",
+    "call_failed",
+    "out_of_step",
+)
+STATE_FAULTS: Final = ("disconnect", "trade_off", "api_off", "late_history", "account_swapped")
 FAULTS: Final = CALL_FAULTS + STATE_FAULTS
-_ORDER_FAULTS: Final = frozenset({"reject", "requote", "late_fill"})
+_ORDER_FAULTS: Final = frozenset({"reject", "requote", "late_fill", "retcode"})
+_OF_EVERY_CALL: Final = frozenset({"slow"})
 
 
 class FaultError(Exception):
@@ -45,6 +67,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     count: int | None = 1
     ms: int = 1000
     executed: bool = False
+    retcode: int = 0
+    """Return code of `retcode` and `late_fill`; 0: the fault's own."""
     probability: float = 1.0
     seed: int = 0
 
@@ -60,6 +84,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise FaultError(f"{self.name} applies to order_send only")
         if self.count is not None and self.count < 1:
             raise FaultError(f"count must be at least 1, or None for every call; got {self.count}")
+        if self.retcode and self.name not in {"retcode", "late_fill"}:
+            raise FaultError(f"{self.name} takes no retcode")
         if self.ms < 0 or not 0 < self.probability <= 1:
             raise FaultError("ms must not be negative, probability above 0 and at most 1")
 
@@ -67,7 +93,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Tell whether the fault is meant for a function."""
         if self.functions:
             return function in self.functions
-        return self.name == "slow" or function == "order_send"
+        return self.name in _OF_EVERY_CALL or function == "order_send"
 
 
 class _Armed:
@@ -150,6 +176,17 @@ def list_faults(path: str | Path) -> list[Fault]:
         ChannelBroken: it ended meanwhile.
     """
     return msgspec.convert(_control(path, "fault_list"), list[Fault])
+
+
+def balance(path: str | Path, amount: float, *, login: int = 0, comment: str = "") -> int:
+    """Deposit to (or with a negative amount withdraw from) an account of a running terminal; return the deal.
+
+    Raises:
+        FaultError: no such account, or the amount is no number.
+        NoTerminal: no terminal runs there.
+        ChannelBroken: it ended meanwhile.
+    """
+    return int(_control(path, "balance", login, amount, comment))
 
 
 def _control(path: str | Path, function: str, *arguments: Any) -> Any:

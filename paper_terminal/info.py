@@ -52,7 +52,9 @@ def account_info(account: Account, worth: Valuation) -> list[Any]:
     return _ordered(AccountInfo.__match_args__, values, 0.0)
 
 
-def terminal_info(folder: Path, settings: Settings, *, connected: bool, trade_allowed: bool) -> list[Any]:
+def terminal_info(
+    folder: Path, settings: Settings, *, connected: bool, trade_allowed: bool, api_off: bool
+) -> list[Any]:
     """Return the terminal's values."""
     values = {
         "community_account": False,
@@ -60,7 +62,7 @@ def terminal_info(folder: Path, settings: Settings, *, connected: bool, trade_al
         "connected": connected,
         "dlls_allowed": False,
         "trade_allowed": trade_allowed,
-        "tradeapi_disabled": False,
+        "tradeapi_disabled": api_off,
         "email_enabled": False,
         "ftp_enabled": False,
         "notifications_enabled": False,
@@ -119,6 +121,7 @@ def _specified(name: str, symbol: Specification) -> dict[str, Any]:
     return {
         "digits": symbol.digits,
         "spread_float": True,
+        "ticks_bookdepth": symbol.book_depth,
         "trade_calc_mode": symbol.calc_mode,
         "trade_mode": symbol.trade_mode,
         "trade_stops_level": symbol.stops_level,

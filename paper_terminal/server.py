@@ -18,15 +18,16 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 
 from paper_terminal import constants as api
 from paper_terminal.assembly import Assembly
-from paper_terminal.faults import STATE_FAULTS, Fault, FaultBook, FaultError
-from paper_terminal.terminal import CallFailed
+from paper_terminal.control import CONTROLS, Control
+from paper_terminal.faults import Fault
+from paper_terminal.served import CallFailed
 from paper_terminal.wire import (
     HANG,
     HEADER,
@@ -45,6 +46,15 @@ _LONGEST_WAIT_S: Final = 0.25
 _CHUNK_BYTES: Final = 1 << 16
 _CRASH_EXIT_CODE: Final = 70
 _HELLO_LIMIT_S: Final = 30.0
+_NO_REPLY: Final = b"\xc1"
+"""A byte that MessagePack never uses: what is no reply at all."""
+_RETCODES: Final = {
+    "reject": api.TRADE_RETCODE_REJECT,
+    "requote": api.TRADE_RETCODE_REQUOTE,
+    "late_fill": api.TRADE_RETCODE_TIMEOUT,
+    "retcode": api.TRADE_RETCODE_ERROR,
+}
+"""Faults that answer `order_send` with a return code, and which when none is given."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +91,7 @@ class Server:
         self._terminal = assembly.terminal
         self._market = assembly.market
         self._clock = assembly.clock
-        self._faults = FaultBook()
-        self._states: dict[str, int] = {}
+        self._control = Control(assembly.terminal, assembly.market, after=self._after)
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_number = itertools.count()
         self._stopping = False
@@ -241,10 +250,10 @@ class Server:
     def _on_request(self, client: _Client, request: Request) -> None:
         if not client.greeted:
             self._greet(client, request)
-        elif request.function in self._controls:
-            self._send(client, self._control(request))
+        elif request.function in CONTROLS:
+            self._send(client, (self._control.answer(request), None))
         else:
-            fault = self._faults.strike(request.function)
+            fault = self._control.faults.strike(request.function)
             if fault is None:
                 self._send(client, self._answer(request))
             else:
@@ -306,12 +315,14 @@ class Server:
 
     def _fail(self, client: _Client, request: Request, fault: Fault) -> None:
         _log.info("fault %s strikes %s", fault.name, request.function)
-        if fault.name in {"reject", "requote"}:
-            retcode = api.TRADE_RETCODE_REJECT if fault.name == "reject" else api.TRADE_RETCODE_REQUOTE
-            self._send(client, self._refused(request, retcode))
-        elif fault.name == "late_fill":
-            self._after(fault.ms / 1000, lambda: self._run_late(request))
-            self._send(client, self._refused(request, api.TRADE_RETCODE_TIMEOUT))
+        if fault.name in _RETCODES:
+            if fault.executed:
+                self._answer(request)
+            if fault.name == "late_fill":
+                self._after(fault.ms / 1000, lambda: self._run_late(request))
+            self._send(client, self._refused(request, fault.retcode or _RETCODES[fault.name]))
+        elif fault.name == "call_failed":
+            self._send(client, (Reply(api.RES_E_FAIL, "Terminal: Call failed"), None))
         elif fault.name == "slow":
             self._delay(client, request, fault)
         else:
@@ -345,54 +356,9 @@ class Server:
             os._exit(_CRASH_EXIT_CODE)
         elif fault.name == "reply_lost":
             self._drop(client)
+        elif fault.name == "out_of_step":
+            client.to_send.append(memoryview(HEADER.pack(len(_NO_REPLY), 0) + _NO_REPLY))
+            self._flush(client)
         else:
             client.busy = True
             self._send(client, (Reply(HANG, None), None))
-
-    # Control -------------------------------------------------------------------------------------------------
-
-    _controls: Final = frozenset({"fault_set", "fault_clear", "fault_list", "release"})
-
-    def _control(self, request: Request) -> tuple[Reply, None]:
-        try:
-            value = self._controlled(request.function, request.arguments)
-        except (FaultError, msgspec.ValidationError, ValueError) as error:
-            return Reply(api.RES_E_INVALID_PARAMS, f"{request.function}: {error}"), None
-        return Reply(api.RES_S_OK, value), None
-
-    def _controlled(self, function: str, arguments: list[Any]) -> Any:
-        if function == "fault_list":
-            return [*self._faults.armed(), *(Fault(name=each, count=None) for each in self._states)]
-        if function == "release":
-            return self._market.release()
-        (argument,) = arguments
-        if function == "fault_clear":
-            self._faults.clear(str(argument))
-            for name in STATE_FAULTS:
-                if argument in {"", name}:
-                    self._set_state(name, on=False)
-            return None
-        fault = msgspec.convert(argument, Fault)
-        fault.check()
-        if fault.name in STATE_FAULTS:
-            self._set_state(fault.name, on=True)
-            if fault.count is not None and fault.ms:
-                number = self._states[fault.name]
-                self._after(fault.ms / 1000, lambda: self._end_state(fault.name, number))
-        else:
-            self._faults.set(fault)
-        return None
-
-    def _end_state(self, name: str, number: int) -> None:
-        if self._states.get(name) == number:  # unless it was cleared and set again meanwhile
-            self._set_state(name, on=False)
-
-    def _set_state(self, name: str, *, on: bool) -> None:
-        if on:
-            self._states[name] = next(self._timer_number)
-        elif self._states.pop(name, None) is None:
-            return
-        if name == "disconnect":
-            self._terminal.connected = not on
-        else:
-            self._terminal.trade_allowed = not on

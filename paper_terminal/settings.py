@@ -134,6 +134,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Seconds without any client after which the terminal ends; 0: never."""
     trade_allowed: bool = True
     """The AutoTrading button."""
+    first_history_call: Literal["whole", "part", "fail"] = "whole"
+    """What the first copy call for a symbol gives after the terminal's start: all, the newer half, or -1."""
+    api_off_retcode: int = 0
+    """How `order_send` refuses while the Python API is switched off: 0 is None and -8, 10027 a result."""
     hold: bool = False
     """The feed waits until a client has initialised."""
     feed: FeedSettings = FeedSettings()
@@ -179,6 +183,8 @@ def _symbol_problems(settings: Settings) -> Iterator[str]:
     for symbol in settings.symbols:
         if not (0 < symbol.volume_min <= symbol.volume_max and symbol.volume_step > 0 and symbol.contract_size > 0):
             yield f"symbols, {symbol.name}: volumes and contract size must be positive, min below max"
+        if not 0 <= symbol.book_depth <= 64 or symbol.liquidity_lots < 0:
+            yield f"symbols, {symbol.name}: book_depth must be 0 to 64, liquidity_lots not negative"
         if not 0 <= symbol.digits <= 8:
             yield f"symbols, {symbol.name}: digits must be 0 to 8"
         if symbol.calc_mode in FUTURES and symbol.margin_initial <= 0:

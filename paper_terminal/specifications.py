@@ -66,6 +66,8 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     expiration_mode: int = EXPIRATION_ALL
     order_gtc_mode: int = GTC
     """0: orders live until cancelled; 1: orders, SL and TP end with the day; 2: orders do, SL and TP stay."""
+    book_depth: int = 0
+    """Prices on each side of the market depth; 0: the symbol has none."""
     liquidity_lots: float = 0.0
     """Most lots that one order can fill at one tick, the rest waits or is cancelled; 0: no limit."""
     stops_level: int = 0

@@ -1,178 +1,64 @@
-"""The terminal: what each function of the API answers. It joins the broker (`engine`) with the market's history.
-
-Functions are methods marked with `@serves`; their arguments are checked against their annotations, so that no
-request can carry what a method does not expect. What is not offered yet is missing from the table and
-answers 'Unsupported function'.
-"""
+"""The terminal: what each function of the API answers. It joins the broker (`engine`) with the market's history."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
+import math
+from typing import Any, TypeVar
 
 import msgspec
 
 from paper_terminal import constants as api
 from paper_terminal import info
 from paper_terminal.accounts import Account
-from paper_terminal.arguments import matches_group
-from paper_terminal.deep_history import DeepHistory
-from paper_terminal.engine import Engine
-from paper_terminal.history import BadRequest, SymbolHistory
 from paper_terminal.ledger_records import CheckResult, Deal, Order, Position, SendResult, TradeRequest
 from paper_terminal.margin import NoRate
-from paper_terminal.market import DAY_MS, HOUR_MS, Market
-from paper_terminal.records import Records
-from paper_terminal.server_time import ServerTimeRule
-from paper_terminal.settings import Settings
-from paper_terminal.specifications import Specification
-from paper_terminal.state import SqliteStore
-from paper_terminal.trading import TradeDesk
+from paper_terminal.market_functions import MarketFunctions
+from paper_terminal.served import CallFailed, invalid_params, serves
 
-_DAILY: Final = api.TIMEFRAME_D1
-_MARK: Final = "_serves"
-
-F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R", Order, Deal)
 
 
-class CallFailed(Exception):
-    """A call the terminal refuses: the client's last_error becomes this."""
+class Terminal(MarketFunctions):
+    """One terminal: its connection and account, and trading."""
 
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(code, text)
-        self.code = code
-        self.text = text
-
-
-def invalid_params() -> CallFailed:
-    """Return the refusal of a value that means nothing."""
-    return CallFailed(api.RES_E_INVALID_PARAMS, "Terminal: Invalid params")
-
-
-def not_found() -> CallFailed:
-    """Return the refusal of a name or ticket that is not there."""
-    return CallFailed(api.RES_E_NOT_FOUND, "Terminal: Not found")
-
-
-def serves(function: F) -> F:
-    """Mark a method as a function of the API."""
-    setattr(function, _MARK, True)
-    return function
-
-
-class _Served(NamedTuple):
-    method: Callable[..., Any]
-    arguments: Any
-
-
-class Terminal:
-    """One terminal's view of broker and market, and its Market Watch."""
-
-    def __init__(
-        self, folder: Path, settings: Settings, *, engine: Engine, market: Market, store: SqliteStore, login: int
-    ) -> None:
-        """Join the parts; `login` is the account it is logged in to."""
-        self._folder = folder
-        self._settings = settings
-        self._engine = engine
-        self._market = market
-        self._store = store
-        self._desk = TradeDesk(engine)
-        self._login = login
-        self._rule = ServerTimeRule(settings.server_time)
-        self._histories = {
-            name: SymbolHistory(self._rule, point=symbol.point) for name, symbol in engine.symbols.items()
-        }
-        self._selected = self._first_selection()
-        self._undelivered: list[tuple[str, Records]] = []
-        self.connected = True
-        """The link to the broker; without it the broker goes on, but nothing new is seen here."""
-        self.trade_allowed = settings.trade_allowed
-        """The AutoTrading button."""
-        self._served = self._table()
-
-    def _first_selection(self) -> set[str]:
-        kept = self._store.market_watch()
-        if kept:
-            return kept & set(self._engine.symbols)
-        watched = self._settings.market_watch
-        return {name for name, each in self._engine.symbols.items() if watched is None or each.name in watched}
-
-    def _table(self) -> dict[str, _Served]:
-        table = {}
-        for name, method in inspect.getmembers(self, inspect.ismethod):
-            if not hasattr(method, _MARK):
-                continue
-            hints = get_type_hints(method)
-            kinds = tuple(hints[each] for each in inspect.signature(method).parameters)
-            table[name] = _Served(method, tuple[kinds] if kinds else tuple[()])  # type: ignore[valid-type]
-        return table
-
-    # The market's side ---------------------------------------------------------------------------------------
-
-    def load_history(self, until_ms: int, *, since_ms: int) -> None:
-        """Fill the histories with the feed's ticks from `since_ms` to `until_ms`, UTC."""
-        from_ms = max(0, since_ms - int(self._settings.history_days * DAY_MS))
-        deep_ms = int(self._settings.bar_history_days * DAY_MS)
-        if deep_ms:  # what is older than the ticks ends on a whole hour
-            from_ms -= from_ms % HOUR_MS
-        for name, symbol in self._engine.symbols.items():
-            try:
-                ticks = self._market.history(symbol.name, from_ms, until_ms)
-            except KeyError:  # a symbol this feed does not quote has no history
-                continue
-            self._histories[name].append(ticks)
-            source = self._market.minute_bars(symbol.name)
-            if deep_ms and source is not None:
-                first_ms = max(0, from_ms - deep_ms)
-                self._histories[name].deepen(DeepHistory(self._rule, source, first_ms=first_ms, until_ms=from_ms))
-            if len(ticks):
-                self._engine.seed_quote(name, ticks)
-
-    def advance(self) -> bool:
-        """Let the market move on; tell whether ticks came.
+    def set_state(self, name: str, *, on: bool) -> None:
+        """Switch one of the faults that are states.
 
         Raises:
-            StateError: what the ticks caused cannot be made durable.
-        """
-        blocks = self._market.advance()
-        self._engine.on_ticks(blocks, self._market.now_ms)
-        if not self.connected:
-            self._undelivered += blocks
-            return False
-        if self._undelivered:
-            blocks, self._undelivered = self._undelivered + blocks, []
-        for name, ticks in blocks:
-            self._histories[name].append(ticks)
-        return bool(blocks)
-
-    def call(self, function: str, arguments: list[Any]) -> Any:
-        """Return what a function answers: plain values, or an array of records.
-
-        Raises:
-            CallFailed: refused, with the client's last_error.
             StateError: a change cannot be made durable.
         """
-        served = self._served.get(function)
-        if served is None:
-            raise CallFailed(api.RES_E_UNSUPPORTED, "Terminal: Unsupported function")
-        try:
-            values = msgspec.convert(arguments, served.arguments)
-        except msgspec.ValidationError as error:
-            raise invalid_params() from error
-        try:
-            return served.method(*values)
-        except (BadRequest, OverflowError) as error:
-            raise invalid_params() from error
+        if name == "disconnect":
+            self.connected = not on
+        elif name == "trade_off":
+            self.trade_allowed = not on
+        elif name == "api_off":
+            self.api_off = on
+        elif name == "late_history":
+            self._hidden_from_ms = self._engine.moment().milliseconds if on else None
+        elif on:
+            self._swapped_from, self._login = self._login, self._another_account()
+        elif self._swapped_from is not None:
+            self._login, self._swapped_from = self._swapped_from, None
+
+    def _another_account(self) -> int:
+        others = [login for login in self._engine.accounts if login != self._login]
+        return others[0] if others else self._open_account(self._login + 1, "swapped", "").login
+
+    def balance_operation(self, login: int, amount: float, comment: str) -> int:
+        """Deposit to an account (0: the present one), a negative amount withdraws; return the deal's ticket.
+
+        Raises:
+            CallFailed: no such account, or the amount is no number.
+            StateError: the change cannot be made durable.
+        """
+        account = self._engine.accounts.get(login or self._login)
+        if account is None or not math.isfinite(amount):
+            raise invalid_params()
+        deal = self._engine.dealer.deposit(account, amount, comment)
+        self._engine.commit()
+        return deal.ticket
 
     # Connection ----------------------------------------------------------------------------------------------
-
-    @property
-    def account(self) -> Account:
-        """Return the account the terminal is logged in to."""
-        return self._engine.accounts[self._login]
 
     @serves
     def login(self, login: int, password: str, server: str) -> bool:
@@ -183,6 +69,7 @@ class Terminal:
         settings = account.settings if account else None
         if settings is None or password not in {"", settings.password} or server not in {"", settings.server}:
             raise CallFailed(api.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
+        self._swapped_from = None
         if settings.login != self._login:
             self._store.commit((), {"login": settings.login})
             self._login = settings.login
@@ -214,7 +101,11 @@ class Terminal:
     def terminal_info(self) -> list[Any]:
         """Return the terminal's values."""
         return info.terminal_info(
-            self._folder, self._settings, connected=self.connected, trade_allowed=self.trade_allowed
+            self._folder,
+            self._settings,
+            connected=self.connected,
+            trade_allowed=self.trade_allowed,
+            api_off=self.api_off,
         )
 
     @serves
@@ -224,111 +115,6 @@ class Terminal:
             return info.account_info(self.account, self._engine.valuer.value(self.account))
         except NoRate as error:
             raise CallFailed(api.RES_E_FAIL, "Terminal: Call failed") from error
-
-    # Symbols -------------------------------------------------------------------------------------------------
-
-    def _symbol(self, name: str) -> Specification:
-        symbol = self._engine.symbols.get(name)
-        if symbol is None:
-            raise not_found()
-        return symbol
-
-    def _info(self, name: str) -> list[Any]:
-        symbol, selected = self._engine.symbols[name], name in self._selected
-        history = self._histories[name]
-        return info.symbol_info(
-            name,
-            symbol,
-            selected=selected,
-            tick=history.last_tick() if selected else None,
-            day=history.last_bars(_DAILY, 2),
-            converter=self._engine.converter,
-            currency=self.account.settings.currency,
-        )
-
-    @serves
-    def symbols_total(self) -> int:
-        """Return how many symbols the broker has."""
-        return len(self._engine.symbols)
-
-    @serves
-    def symbols_get(self, group: str) -> list[list[Any]]:
-        """Return the symbols a mask selects."""
-        self._market.asked()
-        return [self._info(name) for name in self._engine.symbols if matches_group(group, name)]
-
-    @serves
-    def symbol_info(self, name: str) -> list[Any]:
-        """Return a symbol's values."""
-        self._market.asked()
-        self._symbol(name)
-        return self._info(name)
-
-    @serves
-    def symbol_info_tick(self, name: str) -> list[Any]:
-        """Return the newest tick of a symbol in Market Watch."""
-        self._market.asked()
-        self._symbol(name)
-        tick = self._histories[name].last_tick() if name in self._selected else None
-        if tick is None:
-            raise not_found()
-        return list(tick[0].item())
-
-    @serves
-    def symbol_select(self, name: str, enable: bool) -> bool:
-        """Put a symbol into Market Watch or take it out; refused while a position or order uses it."""
-        if name not in self._engine.symbols:
-            raise CallFailed(api.RES_E_FAIL, "Terminal: Call failed")
-        if not enable and self._in_use(name):
-            raise CallFailed(api.RES_E_FAIL, "Terminal: Call failed")
-        if enable != (name in self._selected):
-            self._selected ^= {name}
-            self._store.save_market_watch(self._selected)
-        return True
-
-    def _in_use(self, name: str) -> bool:
-        account = self.account
-        return bool(account.positions_on(name)) or any(each.symbol == name for each in account.orders.values())
-
-    # Ticks and bars ------------------------------------------------------------------------------------------
-
-    def _history(self, name: str) -> SymbolHistory:
-        self._market.asked()
-        self._symbol(name)
-        return self._histories[name]
-
-    @serves
-    def copy_ticks_from(self, name: str, from_s: int, count: int, flags: int) -> Records:
-        """Return ticks from a second on."""
-        return self._history(name).ticks_from(from_s, count, flags)
-
-    @serves
-    def copy_ticks_range(self, name: str, from_s: int, to_s: int, flags: int) -> Records:
-        """Return ticks between two seconds, both included."""
-        return self._history(name).ticks_range(from_s, to_s, flags)
-
-    def _check_bars(self, count: int) -> None:
-        if count >= self._settings.max_bars:
-            raise invalid_params()
-
-    @serves
-    def copy_rates_from(self, name: str, timeframe: int, from_s: int, count: int) -> Records:
-        """Return bars that open at or before a second."""
-        self._check_bars(count)
-        return self._history(name).bars_from(timeframe, from_s, count)
-
-    @serves
-    def copy_rates_from_pos(self, name: str, timeframe: int, start: int, count: int) -> Records:
-        """Return bars back from a position."""
-        self._check_bars(count)
-        return self._history(name).bars_from_position(timeframe, start, count)
-
-    @serves
-    def copy_rates_range(self, name: str, timeframe: int, from_s: int, to_s: int) -> Records:
-        """Return bars that open between two seconds, both included."""
-        bars = self._history(name).bars_range(timeframe, from_s, to_s)
-        self._check_bars(len(bars))
-        return bars
 
     # Trading -------------------------------------------------------------------------------------------------
 
@@ -363,7 +149,7 @@ class Terminal:
     @serves
     def history_orders_get(self, from_s: int, to_s: int) -> list[Order]:
         """Return the orders done between two seconds."""
-        return self.account.history_orders.between(from_s, to_s)
+        return self._shown(self.account.history_orders.between(from_s, to_s))
 
     @serves
     def history_orders_get_by(self, field: str, number: int) -> list[Order]:
@@ -371,8 +157,8 @@ class Terminal:
         history = self.account.history_orders
         if field == "ticket":
             order = history.get(number)
-            return [order] if order else []
-        return [each for each in history.all() if each.position_id == number]
+            return self._shown([order] if order else [])
+        return self._shown([each for each in history.all() if each.position_id == number])
 
     @serves
     def history_deals_total(self, from_s: int, to_s: int) -> int:
@@ -382,7 +168,7 @@ class Terminal:
     @serves
     def history_deals_get(self, from_s: int, to_s: int) -> list[Deal]:
         """Return the deals made between two seconds."""
-        return self.account.deals.between(from_s, to_s)
+        return self._shown(self.account.deals.between(from_s, to_s))
 
     @serves
     def history_deals_get_by(self, field: str, number: int) -> list[Deal]:
@@ -390,10 +176,21 @@ class Terminal:
         deals = self.account.deals
         if field == "ticket":
             deal = deals.get(number)
-            return [deal] if deal else []
-        return [each for each in deals.all() if each.position_id == number]
+            return self._shown([deal] if deal else [])
+        return self._shown([each for each in deals.all() if each.position_id == number])
+
+    def _shown(self, records: list[R]) -> list[R]:
+        """Leave out what late history does not show yet."""
+        hidden_ms = self._hidden_from_ms
+        if hidden_ms is None:
+            return records
+        return [
+            each for each in records if (each.time_msc if isinstance(each, Deal) else each.time_done_msc) < hidden_ms
+        ]
 
     def _refusal(self, request: TradeRequest) -> int:
+        if self.api_off and self._settings.api_off_retcode:
+            return self._settings.api_off_retcode
         if not self.trade_allowed:
             return api.TRADE_RETCODE_CLIENT_DISABLES_AT
         if not self.connected:
@@ -409,6 +206,9 @@ class Terminal:
     @serves
     def order_send(self, request: TradeRequest) -> SendResult:
         """Carry out a request."""
+        if self.api_off and not self._settings.api_off_retcode:
+            text = "Auto-Trading using Python API disabled in Terminal"
+            raise CallFailed(api.RES_E_AUTO_TRADING_DISABLED, text)
         return self._desk.send(self.account, request, refuse=self._refusal(request))
 
     def refuse_order(self, arguments: list[Any], retcode: int) -> SendResult:
