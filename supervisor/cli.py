@@ -18,7 +18,7 @@ from mt5bus.errors import ConfigError
 from mt5bus.home import Home
 from mt5bus.options import common_options, load, one_line_errors, password_option, start_logs
 from protocol.errors import BusError
-from supervisor.launch import StartFailed, System, check_before_start, defaults_for, stop_home
+from supervisor.launch import NotYetUp, StartFailed, System, check_before_start, defaults_for, stop_home
 from supervisor.specs import LOGGER, node_specs
 from supervisor.status import SystemStatus
 from supervisor.terminal import terminal_spec
@@ -42,18 +42,26 @@ def up(home: Path | None, config: Path | None, *, detach: bool) -> None:
             if left:
                 _say(f"taking over what runs already: {', '.join(left)}")
             _say(f"starting on {loaded.home.path}, port {loaded.settings.bus.port} ...")
-            _start(system)
+            try:
+                missing = _start(system)
+            except NotYetUp as error:
+                if detach:
+                    system.close()
+                    raise
+                _say(str(error))
             if detach and not system.interrupted:
                 system.close()
-                _say("the system runs; 'mt5bus status --watch' shows it, 'mt5bus down' stops it")
+                remark = f" (but {missing})" if missing else ""
+                _say(f"the system runs{remark}; 'mt5bus status --watch' shows it, 'mt5bus down' stops it")
                 return
             _watch(system)
 
 
-def _start(system: System) -> None:
+def _start(system: System) -> str:
+    """Start everything; return what works with something missing."""
     try:
         system.start_supervisor()
-        system.wait_until_up()
+        return system.wait_until_up()
     except StartFailed:
         system.stop()
         raise

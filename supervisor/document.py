@@ -28,9 +28,9 @@ class StatusSource:
         self._usage = {process.name: process.usage() for process in processes}
 
     def document(
-        self, *, nodes: Iterable[Supervised], terminal: Supervised | None, stopping: bool
+        self, *, nodes: Iterable[Supervised], terminal: Supervised | None, stopping: bool, first_start: bool = False
     ) -> status.SystemStatus:
-        """Return the status document as of now."""
+        """Return the status document as of now; `first_start`: not every process has been ready yet."""
         nodes = list(nodes)
         node_states = tuple(self._process(node) for node in nodes)
         terminal_state = self._terminal(terminal)
@@ -39,7 +39,7 @@ class StatusSource:
         logger = next((report for report in reports if isinstance(report, LoggerReport)), None)
         return status.SystemStatus(
             time_ms=self._clock.wall_ms(),
-            state=status.system_state(node_states, terminal_state, stopping=stopping),
+            state=status.system_state(node_states, terminal_state, stopping=stopping, first_start=first_start),
             supervisor=self._supervisor(),
             nodes=node_states,
             terminal=terminal_state,

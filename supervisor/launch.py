@@ -114,6 +114,10 @@ def _excluded_hint(code: int | None) -> str:
     return ""
 
 
+class NotYetUp(Mt5busError):
+    """The start takes long and has not failed: the supervisor goes on trying."""
+
+
 class System:
     """A system on one home, as `up` sees it: its supervisor process and its control socket.
 
@@ -169,22 +173,30 @@ class System:
                 raise StartFailed(f"the supervisor did not start within {SUPERVISOR_START_S:g} s")
             self.pause(POLL_S)
 
-    def wait_until_up(self) -> None:
-        """Show each process come up; return when all answer, or when the start takes long and has not failed.
+    def wait_until_up(self) -> str:
+        """Show each process come up; return when all do their work, if only with something missing.
+
+        Returns:
+            A remark for each process that has something missing; empty when all run, and when interrupted.
 
         Raises:
+            NotYetUp: Some do not work yet after a long time.
             StartFailed: A process does not start; the supervisor has stopped the others.
         """
         shown: dict[str, str] = {}
         until = time.monotonic() + 3 * self.loaded.settings.supervisor.start_deadline_s
+        missing = "the supervisor does not answer"
         while not self._interrupted and time.monotonic() < until:
             self.raise_if_failed()
             document = self.status()
             if document is not None:
-                self._show_changes(document, shown)
+                missing = "; ".join(self._show_changes(document, shown))
                 if document.state in {"running", "degraded"} and all(node.pid for node in document.nodes):
-                    return
+                    return missing
             self.pause(POLL_S)
+        if self._interrupted:
+            return ""
+        raise NotYetUp(f"the system was started and goes on trying, but not everything works yet: {missing}")
 
     def status(self) -> SystemStatus | None:
         """Return the status document, or None while the supervisor does not answer."""
@@ -240,14 +252,20 @@ class System:
             self._control.close()
             self._control = None
 
-    def _show_changes(self, document: SystemStatus, shown: dict[str, str]) -> None:
+    def _show_changes(self, document: SystemStatus, shown: dict[str, str]) -> list[str]:
+        """Show what changed; return a line for each process that does not run."""
+        missing = []
         states = [(TERMINAL, document.terminal.state, document.terminal.pid, document.terminal.reason)]
         states += [(node.name, node.state, node.pid, node.reason or node.detail) for node in document.nodes]
         for name, state, pid, remark in states:
-            line = f"{name}: {state}" + (f" (pid {pid})" if pid else "")
+            told = f": {remark}" if remark and state != "running" else ""
+            line = f"{name}: {state}" + (f" (pid {pid})" if pid else "") + told
             if shown.get(name) != line and state != "stopped":
                 shown[name] = line
-                self._say(line + (f": {remark}" if remark and state != "running" else ""))
+                self._say(line)
+            if state not in {"running", "unmanaged"}:
+                missing.append(f"{name}: {state}{told}")
+        return missing
 
     def _why_ended(self, code: int) -> str:
         spec = supervisor_spec(self.loaded)

@@ -214,7 +214,9 @@ class SupervisorNode:
     def document(self) -> SystemStatus:
         """Return the status document as of now."""
         stopping = self._stop is not None
-        return self._source.document(nodes=self._nodes.values(), terminal=self._terminal, stopping=stopping)
+        return self._source.document(
+            nodes=self._nodes.values(), terminal=self._terminal, stopping=stopping, first_start=not self._up_once
+        )
 
     # -- processes
 

@@ -171,8 +171,14 @@ _DEAL_SIDES = {**_SIDES, 2: "balance", 3: "credit"}
 _ENTRIES = {0: "in", 1: "out", 2: "inout", 3: "out_by"}
 
 
-def system_state(nodes: Iterable[ProcessStatus], terminal: TerminalStatus, *, stopping: bool) -> str:
-    """Return the state of the whole: stopping, failed, running (all are), starting, or degraded."""
+def system_state(
+    nodes: Iterable[ProcessStatus], terminal: TerminalStatus, *, stopping: bool, first_start: bool = False
+) -> str:
+    """Return the state of the whole: stopping, failed, running (all are), starting, or degraded.
+
+    During the first start a process that ended is tried again, which is still "starting": whoever waits for
+    the start must not take it for a system that runs with something missing.
+    """
     states = {node.state for node in nodes} | ({terminal.state} - {"unmanaged"})
     if stopping:
         return "stopping"
@@ -180,7 +186,8 @@ def system_state(nodes: Iterable[ProcessStatus], terminal: TerminalStatus, *, st
         return "failed"
     if states <= {"running"}:
         return "running"
-    return "starting" if states <= {"running", "starting", "stopped"} else "degraded"
+    on_the_way = {"running", "starting", "stopped"} | ({"backoff"} if first_start else set())
+    return "starting" if states <= on_the_way else "degraded"
 
 
 def account_status(report: AdapterReport | None) -> AccountStatus:

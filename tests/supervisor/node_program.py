@@ -1,7 +1,8 @@
 """A small real node for the supervisor's tests: it lives as a node does, and misbehaves on demand.
 
 Behaviours, one file each in the home's run folder, named `<node>.<behaviour>`, seen at every turn:
-hang (stop turning), exit (end with code 7), degraded (say so in pongs). `--at-once exit|hang` misbehaves at start.
+hang (stop turning), exit (end with code 7), degraded, starting (say so in pongs). `--at-once exit|hang`
+misbehaves at start.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ def main(arguments: list[str]) -> None:
         streams=lambda: (StreamReport("tick/EURUSD", 5, 0, 0, 0, 1.5),),
     )
     life.install_signals()
-    life.state = "ready"
 
     def behave() -> None:
         if (loaded.home.run / f"{name}.hang").exists():
             hang()
         if (loaded.home.run / f"{name}.exit").exists():
             sys.exit(7)
-        life.state = "degraded" if (loaded.home.run / f"{name}.degraded").exists() else "ready"
+        said = (state for state in ("degraded", "starting") if (loaded.home.run / f"{name}.{state}").exists())
+        life.state = next(said, "ready")
 
     loop.every(0.02, behave)
     loop.run()

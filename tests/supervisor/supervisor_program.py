@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import msgspec
+
 from mt5bus import config
 from mt5bus.options import start_logs
 from protocol.loop import Loop
@@ -21,7 +23,10 @@ def main(arguments: list[str]) -> int:
     held = instance.lock(loaded.home)
     start_logs("supervisor", loaded)
     loop = Loop()
-    node = SupervisorNode(loaded, specs=specs, terminal_spec=stub_terminal(loaded), loop=loop, version="test")
+    terminal = stub_terminal(loaded)
+    if (loaded.home.run / "bad-terminal").exists():
+        terminal = msgspec.structs.replace(terminal, command=(sys.executable, "-c", "exit('bad settings')"))
+    node = SupervisorNode(loaded, specs=specs, terminal_spec=terminal, loop=loop, version="test")
     node.install_signals()
     try:
         return node.run()

@@ -109,6 +109,12 @@ def test_the_state_of_the_whole_is_that_of_its_worst_part(states: list[str], ter
     assert status.system_state(nodes, TerminalStatus(kind="paper", state=terminal), stopping=True) == "stopping"
 
 
+def test_a_process_that_is_tried_again_during_the_first_start_is_still_starting() -> None:
+    nodes = [process("n", "starting")]
+    found = status.system_state(nodes, TerminalStatus(kind="paper", state="backoff"), stopping=False, first_start=True)
+    assert found == "starting"
+
+
 def test_what_is_not_known_is_null_and_not_zero() -> None:
     assert status.account_status(None).balance is None
     unattached = msgspec.structs.replace(ADAPTER, login=0, connection="no_terminal")

@@ -165,6 +165,37 @@ def test_a_failed_start_is_one_line_and_leaves_nothing(loaded: Loaded) -> None:
     assert nothing_runs(loaded)
 
 
+def test_a_terminal_that_does_not_start_fails_a_detached_start(loaded: Loaded) -> None:
+    (loaded.home.run / "bad-terminal").touch()
+    code, _, err = run(loaded, "up", "--detach")
+    assert code == 1
+    assert err.splitlines()[-1] == "Error: terminal does not start: exit code 1; it said: bad settings"
+    assert nothing_runs(loaded)
+
+
+def test_a_detached_start_says_what_works_with_something_missing(loaded: Loaded) -> None:
+    (loaded.home.run / "strategy.degraded").touch()
+    code, _, err = run(loaded, "up", "--detach")
+    assert code == 0
+    assert err.splitlines()[-1].startswith("mt5bus: the system runs (but strategy: degraded")
+    assert run(loaded, "down")[0] == 0
+    assert nothing_runs(loaded)
+
+
+def test_a_detached_start_that_takes_long_says_what_does_not_work_yet(tmp_path: Path) -> None:
+    loaded = make_home(tmp_path / "home", start_deadline_s=3.0)
+    (loaded.home.run / "strategy.starting").touch()
+    try:
+        code, _, err = run(loaded, "up", "--detach")
+        assert code == 1
+        last = err.splitlines()[-1]
+        assert last.startswith("Error: the system was started and goes on trying, but not everything works yet: ")
+        assert "strategy: starting" in last
+    finally:
+        assert run(loaded, "down")[0] == 0
+    assert nothing_runs(loaded)
+
+
 def test_a_port_in_use_is_one_line_and_starts_nothing(loaded: Loaded) -> None:
     port = loaded.settings.bus.port + 2
     with socket.socket() as taken:
