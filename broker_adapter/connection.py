@@ -134,6 +134,16 @@ class Connection:
         """Whether the terminal is on the account this adapter serves."""
         return self._present is not None and self._present == self._expected
 
+    @property
+    def present(self) -> tuple[int, str] | None:
+        """Login and server that the terminal was last seen on."""
+        return self._present
+
+    @property
+    def expected(self) -> tuple[int, str] | None:
+        """Login and server that this adapter serves; None until the first account is known."""
+        return self._expected
+
     def _fits_settings(self, present: tuple[int, str] | None) -> bool:
         wanted = self._terminal_settings
         if present is None or wanted.login is None:

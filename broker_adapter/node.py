@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from broker_adapter.alerts import ConditionWatch
 from broker_adapter.bar_feed import BarFeed
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
@@ -138,6 +139,15 @@ class AdapterNode:
             streams=self.streams,
             poll=self.trade_poll,
             service=self.order_service,
+        )
+        self.condition_watch = ConditionWatch(
+            loop,
+            self.trading.alerts,
+            symbols=adapter.symbols,
+            connection=self.connection,
+            catalogue=self.catalogue,
+            clock=self.clock,
+            newest_tick_ms=lambda: self.ticks.newest_wall_ms,
         )
         self.query_service = Service(
             loop,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker_adapter.alerts import StandingAlerts
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
 from broker_adapter.journal import Journal
@@ -96,9 +97,16 @@ class Trading:
             publish=streams.publish_event,
             poll_now=poll.poll_now,
         )
+        self.alerts = StandingAlerts(
+            self._journal, commit=self.desk.commit_new, market_ms=clock.market_ms, account=self._account_of_alerts
+        )
         OrderService(service, self.desk)
         service.handle(Reconnect, self._on_reconnect)
         poll.on_read = self.desk.on_read
+
+    def _account_of_alerts(self) -> tuple[str, int]:
+        expected = self._connection.expected
+        return ("", 0) if expected is None else (expected[1], expected[0])
 
     def _on_reconnect(self, request: Reconnect, _caller: Caller) -> Done:
         self._connection.reconnect()

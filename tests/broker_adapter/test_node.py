@@ -17,6 +17,7 @@ from broker_adapter.bar_reader import bars_from
 from market.bars import Bar, Timeframe
 from protocol.errors import BusError, NotFound, ValidationFailed
 from protocol.messages import (
+    AlertEvent,
     BarUpdate,
     Beacon,
     CalculateMargin,
@@ -42,7 +43,10 @@ from protocol.ticks import rates_array, ticks_array
 from tests.broker_adapter.paper import PaperSystem
 
 LIVELY = "suffix = '.m'\nhistory_days = 0.05\n[feed]\nticks_per_second = 20.0\n"
-ADAPTER = "[adapter]\ntimeframes = ['S1', 'S5', 'M1']\n"
+ADAPTER = """[adapter]
+timeframes = ['S1', 'S5', 'M1']
+symbols = ['EURUSD', 'GBPUSD', 'USDJPY', 'XAUUSD', 'NOSUCH']
+"""
 CANARY = "c4n4ry-p4ssw0rd"
 DAY_MS = 86_400_000
 
@@ -238,6 +242,13 @@ def test_a_killed_adapters_successor_publishes_the_bar_that_is_forming_whole(sys
             partial(GetRates, symbol="EURUSD", timeframe=name, from_ms=first_ms, to_ms=last_ms)
         )
         assert published == bars_from(rates_array(reply.records))
+
+
+def test_an_unusable_symbol_is_alerted_once_in_both_lives(system: PaperSystem) -> None:
+    events = system.eventually_ok(lambda i: GetEvents(i, 0)).events
+    alerts = [event.body for event in events if isinstance(event.body, AlertEvent)]
+    assert [(alert.code, alert.fields) for alert in alerts] == [("symbol_unusable", {"symbol": "NOSUCH"})]
+    assert "NOSUCH" in system.eventually_ok(GetHealth).text
 
 
 def test_the_password_is_visible_nowhere(tmp_path: Path) -> None:
