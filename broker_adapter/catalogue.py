@@ -18,7 +18,7 @@ from broker_adapter.link_results import LinkResult
 from market.instrument import Instrument
 from market.symbols import BrokerSymbol, SymbolAmbiguousError, SymbolNotFoundError, match_symbol
 from mt5bus.settings import Adapter
-from protocol.errors import BusError, NotFound
+from protocol.errors import BusError, NotFound, NotReady
 from protocol.loop import Loop
 from protocol.messages import SymbolMatch
 
@@ -82,10 +82,14 @@ class Catalogue:
 
         Raises:
             NotFound: The broker has no such symbol.
+            NotReady: The broker's symbols have not been read yet.
         """
         found = self._broker_names.get(symbol)
         if found is not None:
             return found
+        if not self._entries:
+            # "Not found" is final for who asks: a backfill would leave the symbol out for good.
+            raise NotReady("the broker's symbols have not been read yet: ask again in a moment", {"symbol": symbol})
         if any(entry.name == symbol for entry in self._entries):
             return symbol
         try:
@@ -127,6 +131,7 @@ class Catalogue:
 
         Raises:
             NotFound: The broker has no such symbol.
+            NotReady: The broker's symbols have not been read yet.
         """
         broker_symbol = self.broker_name(symbol)
 
