@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
@@ -18,6 +19,12 @@ _START_LIMIT_S = 60.0
 _RETRY_S = 0.02
 # A child that is dropped while it runs makes Python warn; these outlive us on purpose.
 _started: list[subprocess.Popen[bytes]] = []
+
+
+@atexit.register
+def _let_go() -> None:
+    for child in _started:
+        child.returncode = child.poll() or 0
 
 
 class LaunchError(Exception):
