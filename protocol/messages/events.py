@@ -1,7 +1,9 @@
 """The event stream: everything that must never be lost, in one numbered log.
 
-An event is durable before it is published. `Event.offset` has no holes within a `log_id`; consumers
-deduplicate by (server, login, `Event.key()`).
+An event is durable before it is published. `Event.offset` has no holes within a `log_id`: what was handled up to an
+offset is never handled again. Across logs (a new journal, a capture beside a store) the same fact is recognised by
+(server, login, body key): a deal or a final order by its ticket. A position or active order that returns to
+values it had before repeats its key; only the offset tells those apart.
 """
 
 from __future__ import annotations
