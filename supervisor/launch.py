@@ -16,7 +16,7 @@ from threading import Event
 
 import psutil
 
-from mt5bus import handover, processes
+from mt5bus import handover, paper, processes
 from mt5bus.config import Loaded
 from mt5bus.errors import Mt5busError, ProcessError
 from mt5bus.home import Home
@@ -65,9 +65,11 @@ def check_before_start(loaded: Loaded) -> dict[str, ProcessIdentity]:
     """Refuse a start that cannot succeed; return the processes of this home that run already, to be adopted.
 
     Raises:
+        ConfigError: The paper terminal refuses its table.
         ProcessError: A system runs on this home, or a port is in use.
         HomeError: The home cannot be made.
     """
+    paper.check_settings(loaded)
     loaded.home.create()
     instance.lock(loaded.home).release()
     left = home_processes(loaded)

@@ -16,6 +16,7 @@ from types import FrameType
 import msgspec
 import zmq
 
+from mt5bus import paper
 from mt5bus.config import Loaded
 from mt5bus.errors import ProcessError
 from mt5bus.processes import ProcessIdentity
@@ -148,7 +149,7 @@ class SupervisorNode:
         home, bus = self._loaded.home, self._loaded.settings.bus
         config = str(self._loaded.file) if self._loaded.file is not None else None
         write_running(home, Running(identity=self._own, control=bus.control, port=bus.port, config=config))
-        terminal.write_paper_settings(self._loaded)
+        paper.write_settings(self._loaded)
         log.info("the supervisor started", extra={"home": str(home.path), "port": bus.port})
         self._adopt_running()
         self._turn()

@@ -11,11 +11,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
+from mt5bus import paper
 from mt5bus.config import Loaded, paper_folder
 from mt5bus.errors import ProcessError
 from mt5bus.processes import ProcessIdentity, module_command
@@ -38,7 +39,7 @@ def terminal_spec(loaded: Loaded) -> ChildSpec | None:
     folder = str(paper_folder(loaded))
     arguments = ["--path", folder]
     if loaded.settings.paper:
-        arguments += ["--config", str(paper_settings_file(loaded))]
+        arguments += ["--config", str(paper.settings_file(loaded))]
     return ChildSpec(
         name=TERMINAL,
         command=tuple(module_command("paper_terminal", *arguments)),
@@ -47,49 +48,6 @@ def terminal_spec(loaded: Loaded) -> ChildSpec | None:
         # Relative paths in [paper] (a file feed) are meant from where the configuration file is.
         folder=loaded.file.parent if loaded.file is not None else None,
     )
-
-
-def paper_settings_file(loaded: Loaded) -> Path:
-    """Return where the [paper] table is handed to the paper terminal: among its own files, for it holds passwords."""
-    return loaded.home.terminal / "from-mt5bus.toml"
-
-
-def write_paper_settings(loaded: Loaded) -> None:
-    """Write the [paper] table as a file of its own, which the paper terminal checks.
-
-    Raises:
-        OSError: The disk refuses.
-    """
-    if loaded.settings.terminal.kind == "paper" and loaded.settings.paper:
-        paper_settings_file(loaded).write_text(toml_text(loaded.settings.paper), encoding="utf-8", newline="\n")
-
-
-def toml_text(table: Mapping[str, object]) -> str:
-    """Return a table as TOML, one line a key."""
-    return "".join(f"{_key(key)} = {_value(value)}\n" for key, value in table.items())
-
-
-def _key(key: str) -> str:
-    return _text(key)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(key)} = {_value(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_value(inner) for inner in value) + "]"
-    if isinstance(value, int | float):
-        return repr(value)
-    return str(value)  # the dates and times of TOML
-
-
-def _text(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(sign if sign >= " " and sign != "\x7f" else f"\\u{ord(sign):04x}" for sign in escaped) + '"'
 
 
 def find_terminal(loaded: Loaded, spec: ChildSpec) -> ProcessIdentity | None:

@@ -29,6 +29,7 @@ CONFIGURATION = {
     "mt5bus.home",
     "mt5bus.logs",
     "mt5bus.options",
+    "mt5bus.paper",
     "mt5bus.processes",
     "mt5bus.secret",
     "mt5bus.settings",

@@ -8,7 +8,7 @@ import click
 
 from mt5bus.config import paper_folder
 from mt5bus.options import common_options, load, one_line_errors
-from mt5bus.paper import run_paper_command
+from mt5bus.paper import check_settings, run_paper_command, settings_file, write_settings
 
 PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -18,7 +18,10 @@ PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opt
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def paper(home: Path | None, config: Path | None, arguments: tuple[str, ...]) -> None:
     """Run the paper terminal of a home; further ARGUMENTS are its own (`mt5bus paper --help`)."""
-    with one_line_errors():
+    with one_line_errors(OSError):
         loaded = load(home, config)
+        check_settings(loaded)
         loaded.home.create()
-        run_paper_command(["--path", str(paper_folder(loaded)), *arguments])
+        write_settings(loaded)
+        own = ["--config", str(settings_file(loaded))] if loaded.settings.paper else []
+        run_paper_command(["--path", str(paper_folder(loaded)), *own, *arguments])

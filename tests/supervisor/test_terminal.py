@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mt5bus import paper
 from mt5bus.config import Loaded
 from mt5bus.home import Home
 from mt5bus.secret import Secret
@@ -34,7 +35,7 @@ def test_the_paper_terminal_runs_from_its_folder_with_its_table(tmp_path: Path) 
     spec = terminal.terminal_spec(loaded)
     assert spec is not None
     assert spec.command[1:6] == ("-P", "-m", "paper_terminal", "--path", str(tmp_path / "terminal"))
-    terminal.write_paper_settings(loaded)
+    paper.write_settings(loaded)
     written = Path(spec.command[spec.command.index("--config") + 1])
     assert tomllib.loads(written.read_text(encoding="utf-8")) == {"suffix": ".m"}
 
@@ -91,12 +92,12 @@ values = st.recursive(
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), values, max_size=5))
 def test_a_table_reads_back_as_it_was_written(table: dict[str, object]) -> None:
-    assert tomllib.loads(terminal.toml_text(table)) == table
+    assert tomllib.loads(paper.toml_text(table)) == table
 
 
 def test_dates_are_written_as_toml_has_them() -> None:
     table = tomllib.loads("a = 2026-01-31\nb = 07:30:00\nc = 2026-01-31T07:30:00Z")
-    assert tomllib.loads(terminal.toml_text(table)) == table
+    assert tomllib.loads(paper.toml_text(table)) == table
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"\xff", b'{"version": 99, "processes": []}'])
