@@ -73,6 +73,25 @@ def load(
     return msgspec.structs.replace(loaded, settings=settings, sources=sources)
 
 
+def captures_folder(loaded: configuration.Loaded) -> Path:
+    """Return where captures go by the configuration."""
+    named = loaded.settings.captures.folder
+    return Path(named).expanduser() if named else loaded.home.captures
+
+
+def find_capture(loaded: configuration.Loaded, file: Path) -> Path:
+    """Return the capture that a command was given: a path, or a name in the folder of captures.
+
+    Raises:
+        Mt5busError: There is no such file.
+    """
+    folder = captures_folder(loaded)
+    for path in (file, folder / file):
+        if path.is_file():
+            return path
+    raise Mt5busError(f"the file {file} does not exist, neither here nor in {folder}")
+
+
 def start_logs(node: str, loaded: configuration.Loaded) -> logs.JsonFormatter:
     """Send this process's records to its daily file, by the configuration, without the password.
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 import msgspec
 
-from mt5bus.options import one_line_errors
+from mt5bus.options import common_options, find_capture, load, one_line_errors
 from protocol import codec
 from protocol.capture_tables import CsvSink, ParquetSink, Sink, Table, convert
 from protocol.captures import Capture
@@ -32,10 +32,24 @@ def _moment(_ctx: click.Context, _param: click.Parameter, text: str | None) -> i
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
+def _known_kinds(_ctx: click.Context, _param: click.Parameter, kinds: tuple[str, ...]) -> tuple[str, ...]:
+    for kind in kinds:
+        if kind not in codec.MESSAGE_TYPES:
+            raise click.BadParameter(
+                f"{kind!r} is no kind of message: there are {', '.join(sorted(codec.MESSAGE_TYPES))}"
+            )
+    return kinds
+
+
 @click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@common_options
 @click.option(
-    "--kind", "kinds", multiple=True, help="Only messages of this kind (may be repeated): tick, bar, event, ..."
+    "--kind",
+    "kinds",
+    multiple=True,
+    callback=_known_kinds,
+    help="Only messages of this kind (may be repeated): tick, bar, event, ...",
 )
 @click.option("--symbol", "symbols", multiple=True, help="Only of this symbol (may be repeated).")
 @click.option(
@@ -51,6 +65,8 @@ def _moment(_ctx: click.Context, _param: click.Parameter, text: str | None) -> i
 )
 def inspect(
     file: Path,
+    home: Path | None,
+    config: Path | None,
     kinds: tuple[str, ...],
     symbols: tuple[str, ...],
     from_ms: int | None,
@@ -61,11 +77,13 @@ def inspect(
 ) -> None:
     """Show what a capture holds: a summary, messages (with a filter or --count), or tables as files.
 
+    FILE is a path, or the name of a file in the home's captures.
+
     Tables: ticks, bars, deals, orders, positions, intents, signals, modes, alerts.
     """
     filters: dict[str, Any] = {"kinds": kinds, "symbols": symbols, "from_ms": from_ms, "to_ms": to_ms}
     with one_line_errors(BusError, OSError, ImportError):
-        capture = Capture(file)
+        capture = Capture(file if file.is_file() else find_capture(load(home, config), file))
         if csv_folder or parquet_folder:
             for folder, sink in ((csv_folder, CsvSink), (parquet_folder, ParquetSink)):
                 if folder is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from mt5bus.config import Loaded
-from mt5bus.options import common_options, load, one_line_errors
+from mt5bus.options import captures_folder, common_options, load, one_line_errors
 from protocol.captures import CaptureWriter
 from protocol.errors import AuthenticationFailed, BusError
 from protocol.keys import KeyStore
@@ -32,16 +32,10 @@ def record(home: Path | None, config: Path | None, out: Path | None, minutes: fl
         loaded = load(home, config)
         run(
             loaded,
-            out or folder_of(loaded),
+            out or captures_folder(loaded),
             minutes=minutes,
             symbols=[s.strip() for s in symbols.split(",") if s.strip()],
         )
-
-
-def folder_of(loaded: Loaded) -> Path:
-    """Return where captures go by the configuration."""
-    named = loaded.settings.captures.folder
-    return Path(named).expanduser() if named else loaded.home.captures
 
 
 def run(loaded: Loaded, out: Path, *, minutes: float | None, symbols: list[str]) -> None:

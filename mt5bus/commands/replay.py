@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from mt5bus.config import Loaded
-from mt5bus.options import common_options, load, one_line_errors
+from mt5bus.options import common_options, find_capture, load, one_line_errors
 from mt5bus.settings import Bus
 from protocol.captures import Capture
 from protocol.errors import BusError
@@ -36,7 +36,7 @@ def _speed(_ctx: click.Context, _param: click.Parameter, text: str) -> float | N
 
 
 @click.command("replay")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @common_options
 @click.option(
     "--speed",
@@ -58,6 +58,8 @@ def replay(
 ) -> None:
     """Play a capture to live nodes, in the place of adapter and supervisor.
 
+    FILE is a path, or the name of a file in the home's captures.
+
     Start the node afterwards, such as `mt5bus strategy`, with the same home and port. Nothing is traded.
     """
     with one_line_errors(BusError, OSError):
@@ -65,7 +67,7 @@ def replay(
         bus = loaded.settings.bus
         if port is not None:
             bus = msgspec.structs.replace(bus, port=port)
-        run(loaded, Archive(Capture(file)), bus, speed=speed, results=results)
+        run(loaded, Archive(Capture(find_capture(loaded, file))), bus, speed=speed, results=results)
 
 
 def run(loaded: Loaded, archive: Archive, bus: Bus, *, speed: float | None, results: Path | None) -> None:

@@ -83,10 +83,17 @@ def test_a_cut_file_says_so(capture: Path) -> None:
     assert "then it ends" in result.output
 
 
+def test_a_capture_of_the_home_is_found_by_its_name(capture: Path, tmp_path: Path) -> None:
+    result = call("inspect", capture.name, "--home", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "4 records, complete" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (("inspect", "FILE", "--from", "yesterday"), "no time such as"),
+        (("inspect", "FILE", "--kind", "tik"), "'tik' is no kind of message"),
         (("inspect", "NOTHING"), "does not exist"),
         (("replay", "FILE", "--speed", "fast"), "neither a number above 0 nor max"),
         (("replay", "FILE", "--speed", "-1"), "neither a number above 0 nor max"),

@@ -149,6 +149,19 @@ def test_a_line_that_is_no_record_is_shown_as_it_is() -> None:
     assert pretty("half a line") == "half a line"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_home_and_config(name: str) -> None:
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    assert {"home", "config"} <= {param.name for param in command.params}
+
+
+def test_the_help_of_fault_shows_faults_and_their_arguments() -> None:
+    result = CliRunner().invoke(group, ["fault", "--help"])
+    assert result.exit_code == 0
+    assert all(word in result.output for word in ("--home", "reply_lost", "--function", "--count"))
+
+
 def test_faults_are_for_the_paper_terminal_that_ran(tmp_path: Path) -> None:
     result = CliRunner().invoke(group, ["fault", "hang", "--home", str(tmp_path)])
     assert result.exit_code == 1
