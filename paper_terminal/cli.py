@@ -133,6 +133,9 @@ def _plain(value: Any) -> Any:
 def fault_command(path: Path, name: str, count: int, **params: Any) -> None:
     """Give the terminal running from PATH a fault."""
     _controlled(lambda: faults.set_fault(path, name, count=count or None, **params))
+    click.echo(
+        f"{name}: set" + (f" for {count} time{'s' * (count > 1)}" if count else " until it is cleared"), err=True
+    )
 
 
 @main.command("clear-faults")
@@ -141,14 +144,18 @@ def fault_command(path: Path, name: str, count: int, **params: Any) -> None:
 def clear_command(path: Path, name: str) -> None:
     """Take all faults, or those of one NAME, from the terminal running from PATH."""
     _controlled(lambda: faults.clear_faults(path, name))
+    click.echo(f"{name or 'all faults'}: cleared", err=True)
 
 
 @main.command("faults")
 @click.argument("path", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def list_command(path: Path) -> None:
     """Show the faults of the terminal running from PATH."""
-    for fault in _controlled(lambda: faults.list_faults(path)):
+    found = _controlled(lambda: faults.list_faults(path))
+    for fault in found:
         click.echo(msgspec.json.encode(fault).decode())
+    if not found:
+        click.echo("no faults are set", err=True)
 
 
 @main.command("balance", context_settings={"ignore_unknown_options": True})
