@@ -65,6 +65,13 @@ class ServerTimeRule:
         fitting = [utc for utc in candidates if self.to_server_ms(utc) == server_ms] or candidates
         return fitting[-1] if latest else fitting[0]
 
+    def to_utc_all(self, server_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the moments of many server times, milliseconds; of an hour that comes twice the earlier."""
+        hours, place = np.unique(server_ms // _HOUR_MS, return_inverse=True)
+        offsets = np.array([self.to_utc_ms(int(hour) * _HOUR_MS) - int(hour) * _HOUR_MS for hour in hours], np.int64)
+        moments: NDArray[np.int64] = server_ms + offsets[place]
+        return moments
+
     def to_server_ticks(self, ticks: Records) -> Records:
         """Return a copy of ticks, in time order, with both times on the server's clock."""
         served = ticks.copy()

@@ -70,9 +70,9 @@ class FeedSymbol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     paths: tuple[str, ...]
     """Files or folders, in time order; relative ones to the settings file's folder."""
     format: str = "auto"
-    """`lean`, `truefx`, or `auto`."""
+    """A format of the feeds (`lean`, `mt5_bars`, `parquet` ...), or `auto`."""
     zone: str = "UTC"
-    """Zone of times that do not say theirs: `UTC`, `UTC-05:00`."""
+    """Zone of times that do not say theirs: `UTC`, `UTC-05:00`, or a server-time rule: `ny+7`, `eu+2`."""
 
 
 class FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

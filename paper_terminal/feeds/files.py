@@ -12,6 +12,7 @@ Whatever is chosen, they are counted in the file's report, as are locked quotes 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +25,10 @@ from numpy.typing import NDArray
 from paper_terminal.feeds.base import Clock, FeedError, tick_records
 from paper_terminal.feeds.formats import BadRows, Quotes, parse_zone, read_quotes
 from paper_terminal.records import Records
+from paper_terminal.server_time import ServerTimeRule
 
 CrossedPolicy = Literal["keep", "drop", "repair"]
+_RULES = ("ny+7", "eu+2")
 _POLICIES = ("keep", "drop", "repair")
 
 _log = logging.getLogger(__name__)
@@ -39,9 +42,9 @@ class TickFile:
     symbol: str | None = None
     """Plain symbol name; None takes the one the file gives (Lean files do, TrueFX ones do not)."""
     format_name: str = "auto"
-    """`lean`, `truefx`, or `auto`."""
+    """A key of `formats.READERS`, or `auto`."""
     zone: str = "UTC"
-    """Zone of times that do not say theirs: `UTC`, `UTC-05:00`."""
+    """Zone of times that do not say theirs: `UTC`, `UTC-05:00`, or a server-time rule: `ny+7`, `eu+2`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +168,11 @@ class FileFeed:
 
 def _load(file: TickFile, crossed: CrossedPolicy, max_bad_rows: int) -> tuple[Quotes, FileReport]:
     bad_rows = BadRows(max_bad_rows)
-    quotes = read_quotes(
-        file.path, format_name=file.format_name, offset_minutes=parse_zone(file.zone), bad_rows=bad_rows
-    )
+    rule = ServerTimeRule(file.zone) if file.zone in _RULES else None
+    offset_minutes = 0 if rule else parse_zone(file.zone)
+    quotes = read_quotes(file.path, format_name=file.format_name, offset_minutes=offset_minutes, bad_rows=bad_rows)
+    if rule is not None:
+        quotes = dataclasses.replace(quotes, times_ms=rule.to_utc_all(quotes.times_ms))
     symbol = file.symbol or quotes.symbol
     if symbol is None:
         raise FeedError("does not say of which symbol it is: name the symbol", path=str(file.path))

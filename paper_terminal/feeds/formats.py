@@ -7,6 +7,18 @@ could not use. A file as a whole is refused when it is not what it claims to be.
 |---|---|---|
 | `lean` | zip of one headerless CSV, `YYYYMMDD_<symbol>_tick_quote.csv`: time,bid,ask | ms since midnight of that day |
 | `truefx` | CSV with the header `timestamp,bid,ask` | ISO 8601, with or without its zone |
+| `truefx_raw` | the same as TrueFX gives it out: `EUR/USD,20090501 00:00:00.097,bid,ask` | UTC |
+| `mt5_ticks` | MetaTrader's "Export Ticks", UTF-8 or UTF-16; an empty price did not change | the broker's |
+| `mt5_bars` | its "Export Bars", or bars an MQL5 script wrote without a header | the broker's |
+| `dukascopy` | CSV of ticks or bars with the header `Gmt time,...` | dd.mm.yyyy, UTC unless it says another |
+| `dukascopy_bi5` | an hour of ticks, `SYMBOL/YYYY/MM/DD/HHh_ticks.bi5` | UTC |
+| `histdata` | ASCII ticks or minute bars | New York's winter time all year |
+| `csv` | a header naming time and bid, ask or open, high, low, close | as written |
+| `lean_bars` | zip of one CSV of quote bars, minute to day | as Lean's ticks |
+| `parquet` | columns named as in `csv` | timestamps or epoch numbers |
+
+Bars become ticks as `bar_ticks` says. Text may be gzip. Times of a broker's clock need its zone, which for these files
+may also be a rule of server time (`ny+7`, `eu+2`).
 
 Lean's files are in the venue's own zone, which they do not name (FXCM: UTC-05:00 all year, Oanda: UTC).
 """
@@ -26,6 +38,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_terminal.feeds.base import FeedError
+from paper_terminal.feeds.more_formats import (
+    Found,
+    read_bi5,
+    read_headed,
+    read_histdata,
+    read_lean_bars,
+    read_parquet,
+    read_truefx_raw,
+    text_format,
+)
+from paper_terminal.feeds.tables import Report
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,6 +57,7 @@ _DAY_MS = 86_400_000
 _MINUTE_MS = 60_000
 _LEAN_MEMBER = re.compile(r"(\d{8})_([A-Za-z0-9.#_-]+?)_tick_quote\.csv")
 _TRUEFX_HEADER = "timestamp,bid,ask"
+_LEAN_BAR_MEMBER = re.compile(r"\d{8}_.+_(?:minute|second)_quote\.csv|[a-z0-9]+\.csv")
 _ZIP_MAGIC = b"PK\x03\x04"
 # A day of ticks is a few megabytes. More than this is no tick file, and would be unpacked into memory.
 _LARGEST_TEXT_BYTES = 1 << 30
@@ -119,9 +143,16 @@ def detect_format(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(64)
     if start.startswith(_ZIP_MAGIC):
-        return "lean"
+        return _zip_format(path)
+    if start.startswith(b"PAR1"):
+        return "parquet"
+    if path.suffix.lower() == ".bi5":
+        return "dukascopy_bi5"
     if start.decode("utf-8-sig", errors="replace").strip().lower().startswith(_TRUEFX_HEADER):
         return "truefx"
+    found = text_format(path)
+    if found is not None:
+        return found
     raise FeedError(
         f"is neither a zip (Lean) nor a CSV that begins with {_TRUEFX_HEADER!r}: name its format if it is one of "
         f"{', '.join(sorted(READERS))}",
@@ -272,5 +303,34 @@ def _iso_ms(text: str, offset_ms: int) -> int:
     return time_ms
 
 
-READERS: dict[str, Reader] = {"lean": _read_lean, "truefx": _read_truefx}
+def _zip_format(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return "lean"  # its reader says what is wrong with it
+    bars = len(names) == 1 and _LEAN_BAR_MEMBER.fullmatch(names[0]) is not None
+    return "lean_bars" if bars else "lean"
+
+
+def _quotes(read: Callable[[Path, int, Report], Found]) -> Reader:
+    def reader(path: Path, offset_ms: int, bad_rows: BadRows) -> Quotes:
+        return Quotes(*read(path, offset_ms, bad_rows.report))
+
+    return reader
+
+
+READERS: dict[str, Reader] = {
+    "lean": _read_lean,
+    "truefx": _read_truefx,
+    "truefx_raw": _quotes(read_truefx_raw),
+    "mt5_ticks": _quotes(read_headed),
+    "mt5_bars": _quotes(read_headed),
+    "dukascopy": _quotes(read_headed),
+    "dukascopy_bi5": _quotes(read_bi5),
+    "histdata": _quotes(read_histdata),
+    "csv": _quotes(read_headed),
+    "lean_bars": _quotes(read_lean_bars),
+    "parquet": _quotes(read_parquet),
+}
 """The readers by format name. Each gets the path, its zone's offset in ms, and where to report bad rows."""

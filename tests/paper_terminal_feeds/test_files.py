@@ -295,7 +295,7 @@ def test_missing_file_unknown_format_and_missing_symbol_are_told(tmp_path: Path)
     with pytest.raises(FeedError, match="cannot be read"):
         feed_of(tmp_path / "nowhere.zip")
     with pytest.raises(FeedError, match="unknown tick file format"):
-        FileFeed([TickFile(path=lean(tmp_path, "0,1.1,1.2\n"), format_name="csv")])
+        FileFeed([TickFile(path=lean(tmp_path, "0,1.1,1.2\n"), format_name="metastock")])
     with pytest.raises(FeedError, match="name the symbol"):
         feed_of(truefx(tmp_path, "timestamp,bid,ask\n2014-05-05T00:00:00Z,1.1,1.2\n"))
     with pytest.raises(FeedError, match="is no text"):
