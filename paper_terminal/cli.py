@@ -15,6 +15,7 @@ from paper_terminal import faults, scripts
 from paper_terminal import settings as configuration
 from paper_terminal.assembly import open_terminal
 from paper_terminal.channel import ChannelBroken, NoTerminal
+from paper_terminal.conformance.command import USUAL_MODULE, NotReady, conform
 from paper_terminal.feeds import FeedError
 from paper_terminal.launch import ALREADY_RUNNING, PATH_VARIABLE, LaunchError
 from paper_terminal.server import Server
@@ -199,3 +200,23 @@ def exec_command(context: click.Context, /, command: tuple[str, ...]) -> None:
     except (LaunchError, OSError) as error:
         raise click.ClickException(str(error)) from error
     context.exit(code)
+
+
+@main.command("conformance")
+@click.option("--api", "module", default=USUAL_MODULE, show_default=True, help="Module to be tried: MetaTrader5, say.")
+@click.option("--symbol", default="EURUSD", show_default=True, help="A liquid symbol.")
+@click.option("--trading", is_flag=True, help="Trade the smallest volume, too; on demonstration accounts only.")
+@click.pass_context
+def conformance_command(context: click.Context, /, module: str, symbol: str, trading: bool) -> None:
+    """Compare a MetaTrader5 module with the facts, and answer what they leave open.
+
+    `--path` before `conformance` names the terminal. The exit code is 1 when something differs.
+    """
+    path = context.parent.params["path"] if context.parent else None
+    try:
+        report = conform(module, path=str(path or ""), symbol=symbol, trading=trading)
+    except NotReady as error:
+        raise click.ClickException(str(error)) from error
+    for line in report.lines():
+        click.echo(line)
+    context.exit(0 if report.agrees else 1)
