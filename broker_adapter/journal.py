@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-import filelock
 import msgspec
 
 from broker_adapter.intents import CHANGING_ORDERS, Intent
 from broker_adapter.journal_records import Appender, Record
 from broker_adapter.journal_schema import damaged, open_for_reading, open_for_writing
+from broker_adapter.sole_owner import lock_folder
 from broker_adapter.witnesses import first_intent_number
 from protocol.clock import Clock
 from protocol.errors import InitialisationFailed, NotReady
@@ -70,7 +70,7 @@ class Journal:
         self._loop = loop
         self.path = folder / FILE_NAME
         self.epoch = epoch
-        self._lock = _lock(folder)
+        self._lock = lock_folder(folder, "journal.lock")
         try:
             self._writer = open_for_writing(self.path, wall_ms=loop.clock.wall_ms())
         except BaseException:
@@ -299,19 +299,6 @@ _body_decoder: msgspec.msgpack.Decoder[EventBody] = msgspec.msgpack.Decoder(Even
 _intent_decoder = msgspec.msgpack.Decoder(Intent)
 _position_decoder = msgspec.msgpack.Decoder(Position)
 _order_decoder = msgspec.msgpack.Decoder(Order)
-
-
-def _lock(folder: Path) -> filelock.FileLock:
-    lock = filelock.FileLock(folder / "journal.lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise InitialisationFailed(
-            f"another adapter works with {folder}: two would send each order twice. Stop it, or use another home"
-        ) from None
-    except OSError as error:
-        raise InitialisationFailed(f"the folder {folder} cannot be written to ({error.strerror or error})") from error
-    return lock
 
 
 def _raise(error: InitialisationFailed) -> None:

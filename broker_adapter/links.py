@@ -19,6 +19,7 @@ from broker_adapter.link_list import LinkList
 from broker_adapter.link_messages import Answer, AnyCommand, LinkRole
 from broker_adapter.link_process import LinkProcess
 from broker_adapter.link_results import LinkResult
+from broker_adapter.sole_owner import lock_folder
 from mt5bus.home import Home
 from mt5bus.processes import start_link
 from mt5bus.settings import Settings
@@ -44,6 +45,10 @@ class Links:
         on_ready: Called whenever a link's process is (again) ready to be attached, with the roles it plays.
         on_lost: Called when a link's process is gone, with the roles it played.
         starter: Stands in for `mt5bus.processes.start_link`.
+
+    Raises:
+        InitialisationFailed: Another adapter works in this home; its links are left alone.
+        ProcessError: A link of a former adapter does not end.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class Links:
         self.on_ready = on_ready
         self.on_lost = on_lost
         self.malformed = 0
+        # Before anything is ended: the links that are listed may be a living adapter's.
+        self._lock = lock_folder(home.adapter, "links.lock")
         self._list = LinkList(home.adapter)
         self.orphans_ended = self._list.end_orphans()
         server = new_identity("adapter-links")
@@ -173,6 +180,7 @@ class Links:
         self._list.write([])
         self._loop.unwatch(self._socket)
         self._socket.close()
+        self._lock.release()
 
     def _send(self, name: bytes, frame: bytes) -> bool:
         try:

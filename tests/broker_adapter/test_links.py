@@ -29,8 +29,9 @@ from broker_adapter.link_messages import (
     TradePolled,
 )
 from broker_adapter.link_results import LinkResult
+from broker_adapter.links import Links
 from mt5bus.processes import ProcessIdentity
-from protocol.errors import NoAnswer, NotReady
+from protocol.errors import InitialisationFailed, NoAnswer, NotReady
 from tests.broker_adapter.rig import Rig, fake_settings
 from tests.waiting import eventually
 
@@ -248,6 +249,15 @@ def test_orphans_are_ended_before_anything_else(rig: Rig, tmp_path: Path) -> Non
     assert another.end_orphans() == 1
     assert not orphan.runs()
     assert another.read() == []
+
+
+def test_a_second_adapter_leaves_the_links_of_the_first_alone(rig: Rig) -> None:
+    pids = rig.links.pids()
+    with pytest.raises(InitialisationFailed, match="another adapter"):
+        Links(rig.loop, rig.loop.context, rig.settings, home=rig.home)
+    assert rig.call(TRADE, Call("version")).ok
+    assert rig.links.pids() == pids
+    assert {each.pid for each in LinkList(rig.home.adapter).read()} == set(pids.values())
 
 
 def test_links_are_listed_and_end_with_close(tmp_path: Path) -> None:
