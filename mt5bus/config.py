@@ -28,7 +28,9 @@ FILE_NAME = "mt5bus.toml"
 KEYRING_SERVICE = "mt5bus"
 PASSWORD_KEY = "terminal.password"  # noqa: S105  the name of the key, not a password
 DEFAULT = "default"
-_URL_PASSWORD = re.compile(r"(://[^/:@]*:)[^/@]*(@)")
+_SECRET_NAME = re.compile(r"(password|passwd|secret|token|api_?key)$", re.IGNORECASE)
+"""Names of settings that are shown masked, those of a strategy's own parameters included."""
+_URL_PASSWORD = re.compile(r"(://[^/:@]*:).*(@)|([?&][a-z]*password=)[^&]*", re.IGNORECASE)
 
 # Variable, dotted key, and how its text becomes the value.
 _VARIABLES: tuple[tuple[str, str, Callable[[str], object]], ...] = (
@@ -153,9 +155,9 @@ def effective(settings: Settings) -> dict[str, object]:
     """Return every value by its dotted key, secrets masked, in the schema's order."""
     values = dict(_leaves(_plain(settings)))
     for key, value in values.items():
-        if key.endswith(".password"):
+        if _SECRET_NAME.search(key.rpartition(".")[2]):
             values[key] = MASK if value else ""
-    values["logger.url"] = _URL_PASSWORD.sub(rf"\1{MASK}\2", settings.logger.url)
+    values["logger.url"] = _URL_PASSWORD.sub(rf"\1\3{MASK}\2", settings.logger.url)
     return values
 
 
@@ -321,10 +323,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 def _keyring_password(service: str, user: str) -> str | None:
     try:
         import keyring
-        from keyring.errors import KeyringError
+        from keyring.errors import KeyringError, NoKeyringError
     except ImportError:
         return None  # the extra is not installed: then there is no password in it either
     try:
         return keyring.get_password(service, user)
+    except NoKeyringError:
+        return None  # a machine without one, such as a server: the terminal may be logged in already
     except KeyringError as error:
         raise ConfigError(f"the system keyring cannot be read ({error}): set MT5_PASSWORD instead") from error

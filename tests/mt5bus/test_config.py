@@ -168,6 +168,50 @@ def test_the_environment_comes_before_the_file_and_the_keyring_last(tmp_path: Pa
     assert asked == [("mt5bus", "5")]
 
 
+def test_secrets_of_the_paper_accounts_and_of_strategies_are_masked(tmp_path: Path, write: Write) -> None:
+    file = write(
+        "[[paper.accounts]]\nlogin = 5\npassword = 'hidden'\n"
+        "[[strategy]]\nname = 'a'\nclass = 'm:C'\nparams = { news_token = 'hidden', tokens = 3, api_key = '' }\n"
+    )
+    shown = config.effective(config.load(tmp_path, file, environ={}).settings)
+    assert shown["paper.accounts[0].password"] == shown["strategy[0].params.news_token"] == MASK
+    assert (shown["strategy[0].params.tokens"], shown["strategy[0].params.api_key"]) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:hid/d@en@host/db", f"postgresql://me:{MASK}@host/db"),
+        ("postgresql://host/db?user=me&password=hidden&x=1", f"postgresql://host/db?user=me&password={MASK}&x=1"),
+        ("postgresql://me@host/db", "postgresql://me@host/db"),
+        ("sqlite:///C:/data/store.sqlite3", "sqlite:///C:/data/store.sqlite3"),
+    ],
+)
+def test_a_password_within_an_address_is_masked(tmp_path: Path, write: Write, url: str, shown: str) -> None:
+    loaded = config.load(tmp_path, write(f"[logger]\nurl = '{url}'\n"), environ={})
+    assert config.effective(loaded.settings)["logger.url"] == shown
+
+
+def test_a_machine_without_a_keyring_has_no_password_in_it(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import keyring
+    from keyring.errors import KeyringLocked, NoKeyringError
+
+    def refuse(error: Exception) -> None:
+        def get_password(service: str, user: str) -> str:
+            raise error
+
+        monkeypatch.setattr(keyring, "get_password", get_password)
+
+    file = write("[terminal]\nlogin = 5\n")
+    refuse(NoKeyringError("no backend"))
+    assert not config.load(tmp_path, file, environ={}, password=True).settings.terminal.password
+    refuse(KeyringLocked("locked"))
+    with pytest.raises(ConfigError, match=r"keyring cannot be read \(locked\): set MT5_PASSWORD instead"):
+        config.load(tmp_path, file, environ={}, password=True)
+
+
 def test_a_password_that_is_no_text_is_refused_without_being_shown(tmp_path: Path, write: Write) -> None:
     with pytest.raises(ConfigError) as refused:
         load(tmp_path, write("[terminal]\npassword = 424242\n"))
