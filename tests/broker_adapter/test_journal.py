@@ -292,7 +292,7 @@ while True:
 
 
 def test_nothing_that_was_told_is_lost_by_kill_9(tmp_path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, encoding="utf-8")
     assert child.stdout is not None
     told = [int(child.stdout.readline()) for _ in range(300)]
     child.kill()

@@ -196,7 +196,7 @@ def test_a_refusal_is_a_refusal(adapter: Adapter) -> None:
 def test_the_adapter_killed_with_an_order_in_the_terminal(adapter: Adapter) -> None:
     set_fault(adapter.terminal, "slow", functions=("order_send",), ms=1500, executed=True)
     asking = subprocess.Popen(
-        [sys.executable, "-c", _ASK, str(adapter.home), str(adapter.config)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _ASK, str(adapter.home), str(adapter.config)], stdout=subprocess.PIPE, encoding="utf-8"
     )
     eventually(lambda: _in_flight(adapter, "killed"), timeout_s=20, what="the order on its way")
     adapter.kill()

@@ -21,5 +21,5 @@ def test_import_is_light() -> None:
     program = f"import sys, market; print(sorted({heavy} & set(sys.modules)))"
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -34,7 +34,7 @@ def test_help_lists_every_command_without_loading_any(monkeypatch: pytest.Monkey
 
 def test_the_group_starts_without_heavy_packages() -> None:
     code = "import sys, mt5bus.cli, mt5bus.config, mt5bus.logs, mt5bus.processes; print(sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout
     heavy = ("pandas", "sklearn", "numpy", "rich", "zmq", "protocol", "supervisor", "keyring", "sqlalchemy")
     assert not [name for name in heavy if f"'{name}'" in loaded]
 

@@ -64,7 +64,7 @@ def test_run_sh_names_a_python_that_does_not_fit(tmp_path: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "PYTHON": "/nowhere/python"},
         capture_output=True,
         check=False,
-        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 1
     assert done.stderr == "mt5bus: PYTHON=/nowhere/python is not a 64-bit Python 3.11 to 3.14\n"

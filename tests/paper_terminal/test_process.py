@@ -72,7 +72,7 @@ def test_a_second_terminal_on_the_same_folder_says_so_and_ends(terminal: Running
         [sys.executable, "-P", "-m", "paper_terminal", "--path", str(terminal.folder)],
         env=environment(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=30,
     )
@@ -85,7 +85,7 @@ def test_bad_settings_are_one_clear_line(tmp_path: Path) -> None:
     config = tmp_path / "bad.toml"
     config.write_text("sufix = '.m'\n", encoding="utf-8")
     command = [sys.executable, "-P", "-m", "paper_terminal", "--path", str(tmp_path / "t"), "--config", str(config)]
-    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=30)
+    ended = subprocess.run(command, env=environment(), capture_output=True, encoding="utf-8", check=False, timeout=30)
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1
     assert "sufix" in ended.stderr
@@ -275,7 +275,7 @@ def test_kill_during_orders_loses_nothing_acknowledged_and_repeats_nothing(tmp_p
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env=environment(),
-                text=True,
+                encoding="utf-8",
             )
             assert child.stdout is not None
             acknowledged = [child.stdout.readline() for _ in range(15)]
@@ -318,7 +318,7 @@ def test_a_hang_blocks_the_client_with_the_gil_until_it_is_killed(terminal: Runn
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment(),
-        text=True,
+        encoding="utf-8",
     )
     try:
         assert child.stdout is not None

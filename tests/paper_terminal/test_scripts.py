@@ -51,7 +51,7 @@ def paper(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     variables = environment() | {"MT5BUS_HOME": str(folder.parent)}
     variables.pop(launch.PATH_VARIABLE, None)
     command = [sys.executable, "-m", "paper_terminal", *arguments]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", timeout=60, check=False)
 
 
 def test_exec_runs_a_program_with_its_arguments_and_exit_code(folder: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_path_of_the_module_is_enough(folder: Path, tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code]
     ended = subprocess.run(
-        command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        command, env=variables, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=60, check=False
     )
     assert ended.stdout.strip() == str(folder.resolve()), ended.stderr
     eventually(lambda: not (folder / IPC_FILE).exists(), timeout_s=20, what="the terminal's end")
