@@ -174,15 +174,28 @@ class OrderDesk:
         return self.book.counts()
 
     def intent(self, client_order_id: str) -> IntentEvent | None:
-        """Return where one of our orders stands."""
+        """Return where one of our orders stands, as far as it is on disk.
+
+        Raises:
+            NotReady: The order is just being written down.
+        """
         found = self.book.find(client_order_id)
-        return None if found is None else found.event()
+        if found is None:
+            return None
+        told = self._durably(found)
+        if told is None:
+            raise NotReady(f"the order {client_order_id} is just being written down: ask again in a moment")
+        return told.event()
 
     def intents(self, strategy: str = "") -> tuple[IntentEvent, ...]:
         """Return open, undecided and watched orders and those of the last day, of one strategy or (empty) of all."""
         found = {i.number: i for i in self._journal.recent_intents(self._clock.wall_ms() - _DAY_MS)}
-        found.update((i.number, i) for i in self.book.held())
+        # What is not on disk yet may be lost with this process: nobody is told of it.
+        found.update((i.number, i) for each in self.book.held() if (i := self._durably(each)) is not None)
         return tuple(i.event() for _, i in sorted(found.items()) if strategy in {"", i.strategy})
+
+    def _durably(self, intent: Intent) -> Intent | None:
+        return intent if self.book.is_durable(intent.number) else self._journal.intent_by_number(intent.number)
 
     def is_ours(self, magic: int, comment: str, position: int) -> bool:
         """Say whether a position or order was made by an order of ours."""

@@ -16,6 +16,7 @@ from broker_adapter.link_results import LinkResult
 from broker_adapter.retcodes import RETCODES, Verdict
 from market.risk import TradingMode
 from mt5bus.settings import Risk
+from protocol.errors import NotReady
 from protocol.messages import (
     AlertEvent,
     ClosePosition,
@@ -80,6 +81,21 @@ def test_the_same_id_again_gets_the_stored_outcome(world: World) -> None:
     ]
     assert [caller.replies[0].id for caller in (first, during, after)] == [1, 2, 3]
     assert world.broker.trades == 1
+
+
+def test_nobody_is_told_of_an_order_that_is_not_on_disk(world: World) -> None:
+    world.ask(buy())
+    with pytest.raises(NotReady, match="written down"):  # "not found" would be a licence to send it again
+        world.desk.intent("a")
+    assert world.desk.intents() == ()
+    world.step()
+    assert [each.state for each in world.desk.intents()] == ["sent"]
+    world.link.execute()
+    world.link.answer()
+    world.read()
+    assert [each.state for each in world.desk.intents()] == ["intended"]  # done, but not on disk
+    world.settle()
+    assert world.state("a") == "done"
 
 
 def test_another_order_under_the_same_id_is_refused(world: World) -> None:
