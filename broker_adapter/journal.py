@@ -207,6 +207,20 @@ class Journal:
         """Return the account's active orders as last published."""
         return tuple(_order_decoder.decode(body) for body in self._known(server, login, "order"))
 
+    def last_recorded_ms(self, server: str, login: int) -> int:
+        """Return when the account's last recorded deal or final order was, market time; before the first of them when
+        its first event was, and 0 if it has none."""
+        mine = "FROM events WHERE server = ? AND login = ?"
+        queries = (
+            f"SELECT market_ms {mine} AND (key GLOB 'deal:*' OR key GLOB 'final_order:*') ORDER BY offset DESC LIMIT 1",
+            f"SELECT market_ms {mine} ORDER BY offset LIMIT 1",
+        )
+        for query in queries:
+            row = self._reader.execute(query, (server, login)).fetchone()
+            if row is not None:
+                return int(row[0])
+        return 0
+
     def meta(self, key: str, default: str = "") -> str:
         """Return a named value."""
         row = self._reader.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()

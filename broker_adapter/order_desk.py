@@ -22,7 +22,7 @@ from broker_adapter.link_messages import Send
 from broker_adapter.link_results import LinkResult
 from broker_adapter.order_ledger import Batch, OrderLedger
 from broker_adapter.order_requests import Draft, draft, finite, trade_request
-from broker_adapter.order_states import OPEN, State
+from broker_adapter.order_states import OPEN, UNDECIDED, State
 from broker_adapter.outcomes import Judgement, judge, refusal, unknown, with_tickets
 from broker_adapter.retcodes import Verdict
 from broker_adapter.risk_gate import Exposure, RiskGate, closing_volume, is_working, refused
@@ -168,6 +168,11 @@ class OrderDesk:
     def mode(self) -> TradingMode:
         """What orders may do at all."""
         return self.gate.mode
+
+    @property
+    def oldest_undecided_ms(self) -> int:
+        """When the oldest order whose outcome is open was made, market time; 0 if there is none."""
+        return min((i.created_ms for i in self.book.held() if i.state in UNDECIDED), default=0)
 
     def counts(self) -> OrderCounts:
         """Return how our orders fared since the journal began."""
@@ -509,10 +514,10 @@ class OrderDesk:
 
     # --- Reads --------------------------------------------------------------------------------------------------
 
-    def on_read(self, read: BrokerRead) -> None:
-        """Take a complete read of the account."""
+    def on_read(self, read: BrokerRead) -> bool:
+        """Take a complete read of the account; return False if it was left, since the disk does not keep up."""
         if not self._journal.has_room:
-            return  # the next read shows the same differences
+            return False  # the next read shows the same differences
         batch = Batch()
         self._watch.on_read(read, batch)
         if self._market.server_time_known:
@@ -522,6 +527,7 @@ class OrderDesk:
         self.ledger.commit(batch)
         self._reconciled = True
         self._queue.pump()
+        return True
 
     def _recover(self) -> None:
         """Take what an earlier life left in flight for unknown."""

@@ -2,6 +2,10 @@
 
 The history window reaches some hours back and a day ahead (server time); after the first look only what is new in it
 comes back. It moves in whole hours, so that the link can compare two looks.
+
+What is older is swept by the bulk link: at the start back to the last deal or order that the journal knows, however
+long the adapter was down, and once each server day a whole week, for what was booked late. Nothing is handed on before
+the first sweep, so that events come in order.
 """
 
 from __future__ import annotations
@@ -9,9 +13,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import msgspec
+
 from broker_adapter.broker_state import BrokerRead
 from broker_adapter.connection import Connection
 from broker_adapter.conversion import account_from, deal_from, order_from, position_from
+from broker_adapter.history_sweep import HistorySweep, Swept
 from broker_adapter.link_messages import LinkRole, PollTrade, TradePolled
 from broker_adapter.link_results import LinkResult
 from broker_adapter.server_clock import ServerClock
@@ -23,17 +30,34 @@ from protocol.messages import Account, Deal, Order, Position
 _HOUR_S = 3600
 _AHEAD_S = 24 * _HOUR_S
 _REREAD_EVERY_S = 600.0
-_NIGHTLY_S = 7 * 24 * _HOUR_S
+_SWEEP_S = 7 * 24 * _HOUR_S
 _LATEST_S = 2_145_000_000  # dates end in January 2038
+_FURTHEST_S = 400 * 24 * _HOUR_S
+_CATCH_UP_NS = 120_000_000_000  # without a first sweep for so long, going on is better than standing still
 
 log = logging.getLogger(__name__)
+
+
+class _Older(msgspec.Struct, eq=False):
+    """What was swept, by ticket, and all there is together with the window's tuples that were merged."""
+
+    from_s: int
+    to_s: int
+    orders: dict[int, Order]
+    deals: dict[int, Deal]
+    merged_orders: tuple[Order, ...] | None = None
+    merged_deals: tuple[Deal, ...] | None = None
+    all_orders: tuple[Order, ...] = ()
+    all_deals: tuple[Deal, ...] = ()
 
 
 class TradePoll:
     """Polls, converts, keeps the newest read.
 
     Args:
-        on_read: Called with every complete read made on the right account.
+        on_read: Called with every complete read made on the right account; returns whether it was taken.
+        recorded_ms: Returns the time of the last deal or final order that was recorded of an account, 0 if none (UTC).
+        undecided_ms: Returns when the oldest order whose outcome is open was made, 0 if there is none (UTC).
     """
 
     def __init__(
@@ -44,9 +68,13 @@ class TradePoll:
         settings: Adapter,
         *,
         canonical: Callable[[str], str],
-        on_read: Callable[[BrokerRead], None] = lambda _read: None,
+        on_read: Callable[[BrokerRead], bool] = lambda _read: True,
+        recorded_ms: Callable[[str, int], int] = lambda _server, _login: 0,
+        undecided_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self.on_read = on_read
+        self.recorded_ms = recorded_ms
+        self.undecided_ms = undecided_ms
         self.last: BrokerRead | None = None
         self.polls = 0
         self.failures = 0
@@ -66,7 +94,11 @@ class TradePoll:
         self._history_orders: tuple[Order, ...] = ()
         self._deals: tuple[Deal, ...] = ()
         self._reread_at_ns = 0
+        self._sweep = HistorySweep(loop, connection, deadline_s=settings.deadlines.bulk_s)
         self._sweep_day = -1
+        self._catch_up_until_ns: int | None = None
+        self._caught_up = False
+        self._older: _Older | None = None
         loop.every(settings.event_poll_interval_ms / 1000, self.poll)
 
     @property
@@ -109,10 +141,7 @@ class TradePoll:
 
     def _next_window(self) -> tuple[int, int]:
         now_s = self._clock.server_ms() // 1000
-        # Once a server day, at the first look, a whole week: what was booked late is found.
-        day = now_s // (24 * _HOUR_S)
-        back_s = max(self._overlap_s, _NIGHTLY_S) if day != self._sweep_day else self._overlap_s
-        begin_s = max(1, (now_s - back_s) // _HOUR_S * _HOUR_S)
+        begin_s = max(1, (now_s - self._overlap_s) // _HOUR_S * _HOUR_S)
         end_s = (now_s // _HOUR_S + 1) * _HOUR_S + _AHEAD_S
         return begin_s, min(end_s, _LATEST_S)
 
@@ -135,12 +164,64 @@ class TradePoll:
             self.poll()
             return
         self.polls += 1
-        self._sweep_day = self._clock.server_ms() // (24 * _HOUR_S * 1000)
-        self.last = self._read_from(polled, started_ns)
-        self.on_read(self.last)
+        self._sweep_if_due(polled.account.server, polled.account.login)
+        if self._may_tell():
+            self.last = self._read_from(polled, started_ns)
+            if self.on_read(self.last):
+                self._drop_older()
         if self._again:
             self._again = False
             self.poll()
+
+    # --- What is older than the window ---------------------------------------------------------------------------
+
+    def _sweep_if_due(self, server: str, login: int) -> None:
+        now_s = self._clock.server_ms() // 1000
+        day = now_s // (24 * _HOUR_S)
+        if self._sweep.running or day == self._sweep_day:
+            return
+        from_s = now_s - _SWEEP_S
+        recorded_ms = 0 if self._caught_up else self.recorded_ms(server, login)
+        if recorded_ms:
+            from_s = min(from_s, self._clock.to_server_ms(recorded_ms) // 1000 - self._overlap_s)
+        undecided_ms = self.undecided_ms()
+        if undecided_ms:
+            from_s = min(from_s, self._clock.to_server_ms(undecided_ms) // 1000 - _HOUR_S)
+        to_s = min(now_s + _AHEAD_S, _LATEST_S)
+        self._sweep.start(max(1, now_s - _FURTHEST_S, from_s), to_s, lambda swept: self._on_swept(swept, day))
+
+    def _on_swept(self, swept: Swept, day: int) -> None:
+        to_utc_ms, canonical = self._clock.to_utc_ms, self._canonical
+        self._older = _Older(
+            swept.from_s,
+            swept.to_s,
+            {each.ticket: order_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in swept.orders},
+            {each.ticket: deal_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in swept.deals},
+        )
+        self._sweep_day = day
+        self._caught_up = True
+        self.poll_now()
+
+    def _may_tell(self) -> bool:
+        if self._caught_up:
+            return True
+        now_ns = self._loop.clock.monotonic_ns()
+        if self._catch_up_until_ns is None:
+            self._catch_up_until_ns = now_ns + _CATCH_UP_NS
+        if now_ns < self._catch_up_until_ns:
+            return False
+        log.error(
+            "the account's older history could not be read: what happened while the adapter was down comes late",
+            extra={"failures": self._sweep.failures},
+        )
+        self._caught_up = True
+        return True
+
+    def _drop_older(self) -> None:
+        """Let go of what was swept once it was taken, unless an order from that time is still undecided."""
+        undecided_ms = self.undecided_ms()
+        if not undecided_ms or undecided_ms - _HOUR_S * 1000 > self._clock.to_utc_ms(self._window[0] * 1000):
+            self._older = None
 
     def _start_over(self) -> None:
         self._serial = 0
@@ -162,15 +243,27 @@ class TradePoll:
         if polled.deals or polled.complete:
             self._deals = tuple(self._deals_by_ticket.values())
 
+    def _history(self) -> tuple[tuple[Order, ...], tuple[Deal, ...], int]:
+        """Return orders and deals, and from which server second on they are all there."""
+        older = self._older
+        if older is None or older.to_s < self._window[0]:
+            return self._history_orders, self._deals, self._window[0]
+        if older.merged_orders is not self._history_orders or older.merged_deals is not self._deals:
+            older.merged_orders, older.merged_deals = self._history_orders, self._deals
+            older.all_orders = tuple((older.orders | self._orders_by_ticket).values())
+            older.all_deals = tuple((older.deals | self._deals_by_ticket).values())
+        return older.all_orders, older.all_deals, min(older.from_s, self._window[0])
+
     def _read_from(self, polled: TradePolled, started_ns: int) -> BrokerRead:
         to_utc_ms, canonical = self._clock.to_utc_ms, self._canonical
+        history_orders, deals, from_s = self._history()
         return BrokerRead(
             account=account_from(polled.account),
             positions=tuple(position_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.positions),
             orders=tuple(order_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.orders),
-            history_orders=self._history_orders,
-            deals=self._deals,
-            history_from_ms=to_utc_ms(self._window[0] * 1000),
+            history_orders=history_orders,
+            deals=deals,
+            history_from_ms=to_utc_ms(from_s * 1000),
             connected=polled.terminal.connected and polled.connected_after,
             started_ns=started_ns,
             finished_ns=self._loop.clock.monotonic_ns(),

@@ -102,6 +102,8 @@ class Trading:
         )
         OrderService(service, self.desk)
         service.handle(Reconnect, self._on_reconnect)
+        poll.recorded_ms = self._journal.last_recorded_ms
+        poll.undecided_ms = lambda: self.desk.oldest_undecided_ms
         poll.on_read = self.desk.on_read
 
     def _account_of_alerts(self) -> tuple[str, int]:

@@ -59,11 +59,12 @@ def test_every_tick_of_the_files_arrives(tmp_path: Path, market_data: Path) -> N
     euro = market_data / "ticks" / "lean_fxcm" / "eurusd" / "20140505_quote.zip"
     paper = FEED.format(gold=json.dumps([str(gold)]), euro=json.dumps([str(euro)]))
     with PaperSystem(tmp_path, paper=paper, adapter=ADAPTER) as system:
-        system.start_terminal()
-        system.subscribe()  # before the adapter is there: it reconnects, so nothing is missed
-        wanted = {"XAUUSD": quotes_of(gold), "EURUSD": quotes_of(euro)}
-        # The feed waits for the first client; the subscriber has joined by then, or the numbering shows it.
+        system.subscribe()
         system.start_adapter()
+        # The feed starts with the terminal, and that only once the subscriber has joined: nothing is missed.
+        system.until(lambda: system.of(Beacon), what="a beacon")
+        system.start_terminal()
+        wanted = {"XAUUSD": quotes_of(gold), "EURUSD": quotes_of(euro)}
         counts = {symbol: len(quotes) for symbol, quotes in wanted.items()}
         system.until(
             lambda: system.of(Beacon) and system.of(Beacon)[-1].ticks == counts, timeout_s=60, what="all ticks"
