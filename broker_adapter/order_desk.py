@@ -14,11 +14,11 @@ from typing import Protocol
 import msgspec
 
 from broker_adapter.account_watch import AccountWatch, stops_id
-from broker_adapter.broker_state import VOLUME_EPSILON, BrokerRead
+from broker_adapter.broker_state import MARGIN_HEDGING, VOLUME_EPSILON, BrokerRead
 from broker_adapter.intent_book import IntentBook
 from broker_adapter.intents import Intent, fingerprint_of
 from broker_adapter.journal import Journal
-from broker_adapter.link_messages import Send
+from broker_adapter.link_messages import Clip, Send
 from broker_adapter.link_results import LinkResult
 from broker_adapter.order_ledger import Batch, OrderLedger
 from broker_adapter.order_requests import Draft, draft, finite, trade_request
@@ -463,7 +463,9 @@ class OrderDesk:
             self._enter(refusal(intent, Judgement(Verdict.REFUSED, type(error), error.text)))
             return None
         self.book.note(intent.moved(State.SENT))
-        return Send(request, intent.login, intent.server, self._market.data_path, deadline_ns)
+        # Where positions net, closing more than is open would open the other side.
+        clip = Clip(intent.ticket) if intent.action == "close" and self.margin_mode != MARGIN_HEDGING else None
+        return Send(request, intent.login, intent.server, self._market.data_path, deadline_ns, clip)
 
     def _check_before_sending(self, intent: Intent, deadline_ns: int) -> None:
         account = self._watch.account
