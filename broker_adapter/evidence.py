@@ -34,6 +34,7 @@ from broker_adapter.witnesses import parse_comment, parse_magic
 from protocol.messages import Deal, Order, Position
 
 _PRICE_TOLERANCE = 1e-8  # relative: prices are sent on the symbol's grid and come back as they were sent
+_EXPIRATION_TOLERANCE_MS = 60_000  # a broker may round it to the minute
 
 
 class Finding(Enum):
@@ -293,7 +294,9 @@ def _modify_order(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
                 (order.tp, intent.tp),
                 (order.price_stoplimit, intent.stoplimit),
             )
-            return Effect(Finding.DONE, order=order.ticket) if all(_same(a, b) for a, b in pairs) else NOTHING
+            same = all(_same(a, b) for a, b in pairs)
+            expires = abs(order.time_expiration_ms - intent.expiration_ms) < _EXPIRATION_TOLERANCE_MS
+            return Effect(Finding.DONE, order=order.ticket) if same and expires else NOTHING
     return _if_final(intent, read, lambda _order: False)
 
 

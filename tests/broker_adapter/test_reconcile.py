@@ -118,6 +118,7 @@ def decide(one: Intent, seen: BrokerRead, by: Circumstances | None = None) -> st
 
 OPEN = intent()
 CLOSE = intent(action="close")
+LONGER = intent(action="modify_order", price=1.1, expiration_ms=CREATED_MS + 3_600_000)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,9 @@ CLOSE = intent(action="close")
         (intent(action="cancel"), {"history_orders": (order(700, 4),)}, "not_executed"),
         (intent(action="modify_order", price=1.1), {"orders": (order(700, 1),)}, "done"),
         (intent(action="modify_order", price=1.2), {"orders": (order(700, 1),)}, "not_executed"),
+        (LONGER, {"orders": (order(700, 1),)}, "not_executed"),
+        (LONGER, {"orders": (order(700, 1, time_expiration_ms=CREATED_MS + 3_600_000),)}, "done"),
+        (LONGER, {"orders": (order(700, 1, time_expiration_ms=CREATED_MS + 3_590_000),)}, "done"),
         (OPEN, {}, "not_executed"),
     ],
 )
