@@ -6,7 +6,7 @@ before the call returns. The same object runs behind the terminal process and in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec.structs
@@ -24,6 +24,7 @@ from paper_terminal.records import Records
 from paper_terminal.rollover import DAY_S, REOPENING, nights, reopening_prices, swap_per_night
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.settings import AccountSettings, Settings
+from paper_terminal.skipping import WINDOW, WORTH_IT, Ticks, merged, quiet_ticks
 from paper_terminal.specifications import DAILY, GTC, Specification
 from paper_terminal.state import Change, Loaded, Store
 from paper_terminal.valuation import Valuer
@@ -108,16 +109,60 @@ class Engine:
             StateError: see `commit`.
         """
         if any(account.positions or account.orders for account in self.accounts.values()):
-            for name, bid, ask, time_ms in _in_time_order(blocks):
-                self._pass_time(time_ms)
-                self.quotes[name] = Quote(bid, ask, time_ms)
-                self._on_quote(name)
+            if blocks:
+                self._go_through(merged(blocks))
         else:
             for name, ticks in blocks:
                 self.seed_quote(name, ticks)
         self._pass_time(now_ms)
         self._expire_orders()
         self.commit()
+
+    def _go_through(self, ticks: Ticks) -> None:
+        """Take ticks one by one, but skip those at which nothing can happen."""
+        at, count = 0, len(ticks)
+        while at < count:
+            end = min(at + WINDOW, count)
+            if end - at >= WORTH_IT:
+                quiet = at + self._quiet(ticks.window(at, end))
+                # The last quiet tick is gone through, so that time and values are as if all had been.
+                at = self._skip(ticks, at, max(at, quiet - 1))
+                end = min(quiet + WORTH_IT, end)
+            for each in range(at, end):
+                self._take(ticks, each)
+            at = end
+
+    def _skip(self, ticks: Ticks, at: int, end: int) -> int:
+        for index, name in enumerate(ticks.names):
+            skipped = np.flatnonzero(ticks.owner[at:end] == index)
+            if len(skipped):
+                last = at + int(skipped[-1])
+                self.quotes[name] = Quote(float(ticks.bids[last]), float(ticks.asks[last]), int(ticks.times_ms[last]))
+                self._reprice(name, self.quotes[name])
+        return end
+
+    def _quiet(self, window: Ticks) -> int:
+        expiries = [o.time_expiration for a in self.accounts.values() for o in a.orders.values() if o.time_expiration]
+        before_ms = self._midnight_ms
+        if expiries:
+            before_ms = min(before_ms, self._rule.to_utc_ms(min(expiries) * 1000))
+        return quiet_ticks(
+            window, self.accounts.values(), symbols=self.symbols, valuer=self.valuer, before_ms=before_ms
+        )
+
+    def _reprice(self, name: str, quote: Quote) -> None:
+        for account in self.accounts.values():
+            for position in account.positions_on(name):
+                self.valuer.reprice(account, position)
+            for order in account.orders.values():
+                if order.symbol == name:
+                    order.price_current = quote.ask if order.type in BUY_TYPES else quote.bid
+
+    def _take(self, ticks: Ticks, at: int) -> None:
+        name, time_ms = ticks.names[ticks.owner[at]], int(ticks.times_ms[at])
+        self._pass_time(time_ms)
+        self.quotes[name] = Quote(float(ticks.bids[at]), float(ticks.asks[at]), time_ms)
+        self._on_quote(name)
 
     def _pass_time(self, now_ms: int) -> None:
         """Let the clock reach a moment, and charge swaps at each of the server's midnights on the way."""
@@ -349,20 +394,3 @@ class Engine:
 
 def _renamed(symbol: Specification, name: str) -> Specification:
     return msgspec.structs.replace(symbol, name=name)
-
-
-def _in_time_order(blocks: Iterable[tuple[str, Records]]) -> Iterable[tuple[str, float, float, int]]:
-    """Merge the ticks of several symbols by time; within one millisecond in the order of the blocks."""
-    blocks = list(blocks)
-    if not blocks:
-        return
-    names = [name for name, _ in blocks]
-    owner = np.repeat(np.arange(len(blocks)), [len(ticks) for _, ticks in blocks])
-    times = np.concatenate([ticks["time_msc"] for _, ticks in blocks])
-    bids = np.concatenate([ticks["bid"] for _, ticks in blocks])
-    asks = np.concatenate([ticks["ask"] for _, ticks in blocks])
-    order = np.argsort(times, kind="stable")
-    for at in zip(
-        owner[order].tolist(), bids[order].tolist(), asks[order].tolist(), times[order].tolist(), strict=True
-    ):
-        yield names[at[0]], at[1], at[2], at[3]

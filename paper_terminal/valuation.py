@@ -61,6 +61,25 @@ class Valuer:
             return
         position.price_current = price
 
+    def quote(self, name: str) -> Quote | None:
+        """Return a symbol's present quote."""
+        return self._quotes.get(name)
+
+    def profit_at(self, account: Account, symbol: Specification, position: Position, price: float) -> float:
+        """Return what a position would be worth at a price, in the account's currency, unrounded.
+
+        Raises:
+            NoRate: it cannot be converted.
+        """
+        return self._converter.profit(
+            symbol,
+            buy=position.is_buy,
+            volume=position.volume,
+            opened=position.price_open,
+            closed=price,
+            to=account.settings.currency,
+        )
+
     def margin(self, account: Account, positions: Iterable[Position]) -> float:
         """Return the margin of positions together.
 

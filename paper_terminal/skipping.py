@@ -1,0 +1,144 @@
+"""Finding the ticks at which nothing can happen, so that an engine need not look at each of them.
+
+A window of ticks is quiet up to the first one that reaches a stop, a take profit or a pending price, a midnight or an
+expiry. The stop-out is excluded for a window as a whole, by the worst equity and the largest margin that its
+extremes allow; a window that cannot be excluded so is gone through tick by tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from paper_terminal import constants as api
+from paper_terminal.accounts import Account
+from paper_terminal.checks import BUY_TYPES, LIMIT_TYPES, MARKET_TYPES
+from paper_terminal.ledger_records import Order, Position
+from paper_terminal.margin import NoRate
+from paper_terminal.records import Records
+from paper_terminal.specifications import Specification
+from paper_terminal.valuation import Valuer
+
+WINDOW: Final = 4096
+WORTH_IT: Final = 64
+"""Fewer ticks than this are quicker gone through one by one."""
+_LONGEST_CHAIN: Final = 3
+"""Symbols that a conversion goes over at most."""
+
+Hits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Ticks of several symbols in order of time; within a millisecond in the order of their blocks."""
+
+    names: list[str]
+    owner: NDArray[np.int64]
+    """Index into `names`."""
+    times_ms: NDArray[np.int64]
+    bids: NDArray[np.float64]
+    asks: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        """Return how many ticks there are."""
+        return len(self.times_ms)
+
+    def window(self, at: int, end: int) -> Ticks:
+        """Return the ticks from index `at` up to `end`."""
+        part = slice(at, end)
+        return Ticks(self.names, self.owner[part], self.times_ms[part], self.bids[part], self.asks[part])
+
+
+def merged(blocks: Iterable[tuple[str, Records]]) -> Ticks:
+    """Return the ticks of all blocks in order."""
+    blocks = list(blocks)
+    owner = np.repeat(np.arange(len(blocks)), [len(ticks) for _, ticks in blocks])
+    times = np.concatenate([ticks["time_msc"] for _, ticks in blocks])
+    order = np.argsort(times, kind="stable")
+    bids = np.concatenate([ticks["bid"] for _, ticks in blocks])[order]
+    asks = np.concatenate([ticks["ask"] for _, ticks in blocks])[order]
+    return Ticks([name for name, _ in blocks], owner[order], times[order], bids, asks)
+
+
+def quiet_ticks(
+    window: Ticks,
+    accounts: Iterable[Account],
+    *,
+    symbols: Mapping[str, Specification],
+    valuer: Valuer,
+    before_ms: int,
+) -> int:
+    """Return how many ticks of a window, from its first on, can be skipped; `before_ms` itself cannot."""
+    quiet = int(np.searchsorted(window.times_ms, before_ms, side="left"))
+    masks = {name: window.owner == index for index, name in enumerate(window.names)}
+    for account in accounts:
+        for order in account.orders.values():
+            if order.type in MARKET_TYPES:
+                return 0
+            if order.symbol in masks:
+                quiet = min(quiet, _first(_order_hits(order, window), masks[order.symbol]))
+        for position in account.positions.values():
+            if position.symbol in masks and (position.sl or position.tp):
+                quiet = min(quiet, _first(_stop_hits(position, window), masks[position.symbol]))
+        if account.positions and not _safe(account, window, masks, symbols, valuer):
+            return 0
+    return quiet
+
+
+def _first(hits: Hits, mask: Hits) -> int:
+    found = np.flatnonzero(hits & mask)
+    return int(found[0]) if len(found) else len(hits)
+
+
+def _order_hits(order: Order, window: Ticks) -> Hits:
+    buy = order.type in BUY_TYPES
+    prices = window.asks if buy else window.bids
+    falling = buy if order.type in LIMIT_TYPES else not buy
+    hits: Hits = prices <= order.price_open if falling else prices >= order.price_open
+    return hits
+
+
+def _stop_hits(position: Position, window: Ticks) -> Hits:
+    prices = window.bids if position.is_buy else window.asks
+    side = 1.0 if position.is_buy else -1.0
+    hits = np.zeros(len(prices), dtype=bool)
+    if position.sl:
+        hits |= (prices - position.sl) * side <= 0
+    if position.tp:
+        hits |= (prices - position.tp) * side >= 0
+    return hits
+
+
+def _safe(
+    account: Account,
+    window: Ticks,
+    masks: Mapping[str, Hits],
+    symbols: Mapping[str, Specification],
+    valuer: Valuer,
+) -> bool:
+    """Tell whether no tick of the window can bring the account to its stop-out level."""
+    spread, lows, highs = 1.0, {}, {}
+    for name, mask in masks.items():
+        if mask.any():
+            lows[name], highs[name] = float(window.bids[mask].min()), float(window.asks[mask].max())
+            quote = valuer.quote(name)
+            if quote is not None:
+                lows[name], highs[name] = min(lows[name], quote.bid), max(highs[name], quote.ask)
+            spread = max(spread, highs[name] / lows[name] if lows[name] > 0 else np.inf)
+    slack = spread**_LONGEST_CHAIN
+    equity = account.balance
+    try:
+        for position in account.positions.values():
+            worst = (lows if position.is_buy else highs).get(position.symbol, position.price_current)
+            profit = valuer.profit_at(account, symbols[position.symbol], position, worst)
+            equity += position.swap + (profit * slack if profit < 0 else profit / slack)
+        margin = valuer.margin(account, account.positions.values()) * slack
+    except NoRate:
+        return False
+    if account.settings.stop_out_mode == api.ACCOUNT_STOPOUT_MODE_PERCENT:
+        return equity * 100.0 > account.settings.stop_out_level * margin
+    return equity > account.settings.stop_out_level
