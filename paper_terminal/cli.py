@@ -17,9 +17,11 @@ from paper_terminal.assembly import open_terminal
 from paper_terminal.channel import ChannelBroken, NoTerminal
 from paper_terminal.conformance.command import USUAL_MODULE, NotReady, conform
 from paper_terminal.feeds import FeedError
+from paper_terminal.journal import Journal, make_layout
 from paper_terminal.launch import ALREADY_RUNNING, PATH_VARIABLE, LaunchError
 from paper_terminal.server import Server
 from paper_terminal.settings import SETTINGS_FILE, Settings, SettingsError
+from paper_terminal.startup import StartUp, log_in_as_told, read_startup, with_startup
 from paper_terminal.state import StateError
 
 _LOCK_FILE = "terminal.lock"
@@ -39,24 +41,30 @@ _LOCK_WAIT_S = 2.0
 @click.option("--history-days", type=float, help="Days of ticks before the start.")
 @click.option("--hold/--no-hold", default=None, help="The feed waits until a client has initialised.")
 @click.option("--weekend/--no-weekend", default=None, help="Close the synthetic market at weekends.")
+@click.option(
+    "--startup", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A start-up file as /config takes."
+)
 @click.pass_context
-def main(context: click.Context, /, path: Path | None, config: Path | None, **options: Any) -> None:
+def main(
+    context: click.Context, /, path: Path | None, config: Path | None, startup: Path | None, **options: Any
+) -> None:
     """Run a paper terminal in the foreground on the folder PATH, until Ctrl-C."""
     if context.invoked_subcommand is not None:
         return
     if path is None:
         raise click.UsageError("--path is needed: the folder that holds the terminal's state")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    context.exit(run(path, config, options))
+    context.exit(run(path, config, options, startup=startup))
 
 
-def run(path: Path, config: Path | None, options: dict[str, Any]) -> int:
+def run(path: Path, config: Path | None, options: dict[str, Any], *, startup: Path | None = None) -> int:
     """Run a terminal until it is told to stop; return its exit code."""
     folder = path.expanduser().resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK_FILE, timeout=_LOCK_WAIT_S):
-            serve(folder, effective_settings(folder, config, options))
+            wanted = StartUp() if startup is None else read_startup(startup)
+            serve(folder, with_startup(effective_settings(folder, config, options), wanted), startup=wanted)
     except Timeout:
         click.echo(f"{folder}: a terminal is already running from this folder", err=True)
         return ALREADY_RUNNING
@@ -66,7 +74,7 @@ def run(path: Path, config: Path | None, options: dict[str, Any]) -> int:
     return 0
 
 
-def serve(folder: Path, settings: Settings) -> None:
+def serve(folder: Path, settings: Settings, *, startup: StartUp | None = None) -> None:
     """Open the terminal of a folder whose lock is held, and serve it; blocks.
 
     Raises:
@@ -77,6 +85,12 @@ def serve(folder: Path, settings: Settings) -> None:
     """
     assembly = open_terminal(folder, settings)
     try:
+        make_layout(folder)
+        journal = Journal(folder)
+        assembly.terminal.note = journal.write
+        journal.write("Terminal", f"started in {folder}")
+        if startup is not None:
+            log_in_as_told(assembly.terminal, startup)
         server = Server(folder, assembly, idle_exit_s=settings.idle_exit_s)
         click.echo(f"paper terminal ready: path {folder}, port {server.port}, pid {os.getpid()}")
         server.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +52,8 @@ class MarketFunctions(Functions):
         """The link to the broker; without it the broker goes on, but nothing new is seen here."""
         self.trade_allowed = settings.trade_allowed
         """The AutoTrading button."""
+        self.note: Callable[[str, str], None] = lambda _source, _text: None
+        """Writes a line of the journal: source and text."""
         self.api_off = False
         """The option that forbids trading through the Python API."""
         self._hidden_from_ms: int | None = None

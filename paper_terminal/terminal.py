@@ -10,6 +10,7 @@ import msgspec
 from paper_terminal import constants as api
 from paper_terminal import info
 from paper_terminal.accounts import Account
+from paper_terminal.journal import told
 from paper_terminal.ledger_records import CheckResult, Deal, Order, Position, SendResult, TradeRequest
 from paper_terminal.margin import NoRate
 from paper_terminal.market_functions import MarketFunctions
@@ -64,11 +65,13 @@ class Terminal(MarketFunctions):
     def login(self, login: int, password: str, server: str) -> bool:
         """Switch the account; a password left out is the saved one."""
         account = self._engine.accounts.get(login or self._login)
-        if account is None and password and self._settings.open_unknown_accounts:
+        if account is None and self._settings.open_unknown_accounts:
             account = self._open_account(login, password, server)
         settings = account.settings if account else None
         if settings is None or password not in {"", settings.password} or server not in {"", settings.server}:
+            self.note("Network", f"'{login or self._login}': authorization failed")
             raise CallFailed(api.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
+        self.note("Network", f"'{settings.login}': authorized on {settings.server}")
         self._swapped_from = None
         if settings.login != self._login:
             self._store.commit((), {"login": settings.login})
@@ -77,7 +80,9 @@ class Terminal(MarketFunctions):
 
     def _open_account(self, login: int, password: str, server: str) -> Account:
         first = self._settings.accounts[0]
-        settings = msgspec.structs.replace(first, login=login, password=password, server=server or first.server)
+        settings = msgspec.structs.replace(
+            first, login=login, password=password or first.password, server=server or first.server
+        )
         self._store.keep_account(login, msgspec.msgpack.encode(settings))
         return self._engine.open_account(settings, self._store.load(login))
 
@@ -209,7 +214,11 @@ class Terminal(MarketFunctions):
         if self.api_off and not self._settings.api_off_retcode:
             text = "Auto-Trading using Python API disabled in Terminal"
             raise CallFailed(api.RES_E_AUTO_TRADING_DISABLED, text)
-        return self._desk.send(self.account, request, refuse=self._refusal(request))
+        result = self._desk.send(self.account, request, refuse=self._refusal(request))
+        self.note(
+            "Trades", f"'{self._login}': {told(request)}: {result.retcode} {result.comment}, order {result.order}"
+        )
+        return result
 
     def refuse_order(self, arguments: list[Any], retcode: int) -> SendResult:
         """Answer `order_send` with a return code, carrying nothing out (a fault).
