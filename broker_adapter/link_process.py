@@ -213,7 +213,11 @@ class LinkProcess:
         self.process_identity = None
 
     def _greet(self, answer: Answer) -> None:
-        self.greeting = msgspec.msgpack.decode(answer.value, type=Greeting)
+        try:
+            self.greeting = msgspec.msgpack.decode(answer.value, type=Greeting)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            self.kill("died", "its greeting cannot be read")
+            return
         self.state = "ready"
         log.info(
             "a link is ready",

@@ -247,6 +247,8 @@ class AdapterNode:
             "attachings": self.connection.attached_count,
             "keys_refused": self.gatekeeper.refused,
             "malformed_requests": self.query_service.malformed + self.order_service.malformed,
+            "malformed_answers": self.links.malformed,
+            "replies_undelivered": self.query_service.undelivered + self.order_service.undelivered,
             "requests": self.query_service.requests + self.order_service.requests,
             "orphaned_links_ended": self.links.orphans_ended,
             "orders_submitted": counts.submitted,

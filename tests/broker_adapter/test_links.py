@@ -18,6 +18,7 @@ from broker_adapter.link_messages import (
     NO_API,
     RAISED,
     REFUSED,
+    Answer,
     Attach,
     Attached,
     Call,
@@ -311,3 +312,16 @@ def test_a_link_ends_with_its_adapter(tmp_path: Path) -> None:
         started = time.monotonic()
         eventually(lambda: not any(each.runs() for each in listed), what="links gone")
         assert time.monotonic() - started < 2
+
+
+def test_a_link_whose_greeting_cannot_be_read_is_replaced(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    try:
+        rig.links.start()
+        link = rig.links._by_role[FEED]
+        pid = link.pid
+        link.on_frame(Answer(0, 1, value=msgspec.Raw(b"\xc1")))
+        rig.until(lambda: rig.links.state(FEED) == "ready", what="another link")
+        assert rig.links.pids()[FEED] != pid
+    finally:
+        rig.close()

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import zmq
 
 from broker_adapter.bar_reader import bars_from
 from market.bars import Bar, Timeframe
+from mt5bus.settings import Bus
 from protocol.errors import BusError, NotFound, ValidationFailed
+from protocol.keys import KeyStore, new_identity
 from protocol.messages import (
     AlertEvent,
     BarUpdate,
@@ -39,6 +42,7 @@ from protocol.messages import (
     Health,
     TickBatch,
 )
+from protocol.sockets import connect_dealer
 from protocol.ticks import rates_array, ticks_array
 from tests.broker_adapter.paper import PaperSystem
 
@@ -171,6 +175,34 @@ def test_bars_are_published_whole(system: PaperSystem) -> None:
     bar = next(bar for bar in system.of(BarUpdate) if bar.timeframe == "S5")
     assert bar.bar.open_time_ms % 5000 == 0
     assert bar.revision == 0
+
+
+def test_strangers_and_garbage_are_counted_logged_and_disturb_nobody(system: PaperSystem) -> None:
+    store, bus = KeyStore(system.home.keys), Bus(port=system.port)
+    server_key = store.server_key("adapter")
+    before = system.eventually_ok(GetHealth).counters
+    context = system.loop.context
+    known = connect_dealer(context, bus.queries, identity=store.identity("client"), server_key=server_key)
+    stranger = connect_dealer(context, bus.queries, identity=new_identity("stranger"), server_key=server_key)
+    subscriber = connect_dealer(context, bus.orders, identity=store.identity("ml_logger"), server_key=server_key)
+    try:
+        system.until(lambda: known.poll(0, zmq.POLLOUT), what="a connection")
+        for garbage in (b"", b"\x93\x01", b"v1/query\0" + b"\xff" * 100):
+            known.send_multipart([b"", garbage])
+
+        def counted() -> bool:
+            now.update(system.eventually_ok(GetHealth).counters)
+            refused = now["keys_refused"] - before["keys_refused"] >= 2
+            return bool(refused and now["malformed_requests"] - before["malformed_requests"] == 3)
+
+        now: dict[str, int] = {}
+        system.until(counted, timeout_s=10, what="refusals and garbage counted")
+    finally:
+        for socket in (known, stranger, subscriber):
+            socket.close(linger=0)
+    log = next(iter(system.home.logs.glob("adapter-*.jsonl"))).read_text(encoding="utf-8")
+    assert log.count("a key without the role was refused") == 2, "each key once"
+    assert log.count("a malformed request was refused") == 3
 
 
 def test_a_hung_link_is_replaced_while_queries_are_served(system: PaperSystem) -> None:
