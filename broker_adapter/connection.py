@@ -107,7 +107,7 @@ class Connection:
         self._login_retry_ns = 0
         self._login_failures = 0
         self._last_state: ConnectionState = "attaching"
-        links.on_ready = lambda roles: self._step(roles, Step.READY)
+        links.on_ready = self._on_link_ready
         links.on_lost = lambda roles: self._step(roles, Step.LOST)
         loop.every(_LOOK_INTERVAL_S, self._look)
         loop.every(self._tuning.health_check_interval_s, self._probe)
@@ -222,6 +222,10 @@ class Connection:
 
     # --- attaching --------------------------------------------------------------------------------------------------
 
+    def _on_link_ready(self, roles: tuple[LinkRole, ...]) -> None:
+        self._step(roles, Step.READY)
+        self._loop.after(0, self._look)  # not at the next interval: a start is made of such waits
+
     def _look(self) -> None:
         """Let links attach whose turn it is."""
         now_ns = self._loop.clock.monotonic_ns()
@@ -294,6 +298,8 @@ class Connection:
         if attached.account is not None:
             self.note_account(attached.account.login, attached.account.server)
         self.on_attached(roles)
+        if LinkRole.TRADE in roles:
+            self._loop.after(0, self._look)  # the others wait for it
 
     def _failed(self, roles: tuple[LinkRole, ...], result: LinkResult) -> None:
         now_ns = self._loop.clock.monotonic_ns()
