@@ -85,7 +85,7 @@ def rows(*, quick: bool) -> list[Row]:
     with System() as system, system.client() as bus:
         return [
             callback.row(system.loaded(), seconds=3.0 if quick else 30.0),
-            orders.row(system.loaded(), bus, count=40 if quick else 400),
+            orders.row(system.loaded(), bus, count=20 if quick else 100),
             *recovery.rows(bus, kills=1 if quick else 5),
         ]
 

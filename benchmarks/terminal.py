@@ -17,7 +17,7 @@ from benchmarks.children import one_core_each
 from benchmarks.rows import Row, in_turn
 from paper_terminal import client as api
 
-ROUNDS = 3
+ROUNDS = 5
 TICKS_PER_SECOND = 60.0
 _DAY_S = 86_400
 # As long as the frames of `symbol_info_tick` are.
@@ -29,7 +29,7 @@ def rows(*, quick: bool) -> list[Row]:
     """Return the rows of the paper terminal. `quick` does a tenth."""
     scale, rounds = (10, 1) if quick else (1, ROUNDS)
     with one_core_each(), _terminal(history_s=_history_s(1_000_000 // scale)):
-        return [_look_row(10_000 // scale, rounds), _copy_row(1_000_000 // scale, rounds)]
+        return [_look_row(5_000 // scale, rounds), _copy_row(1_000_000 // scale, rounds)]
 
 
 @contextmanager
