@@ -67,6 +67,10 @@ class Keywords(_Builtin[R]):
         return self._run(arguments, passed)
 
 
+BUILTINS: Final = (NoArguments, Positional, Keywords)
+"""The three kinds."""
+
+
 def _forwards_keywords(caller: FrameType) -> bool:
     """Tell whether the caller wrote `f(*args, **kwargs)`: up to Python 3.13 a C function then sees a dict.
 

@@ -16,7 +16,7 @@ from typing import Any
 from paper_terminal import arguments as rules
 from paper_terminal import calls, launch
 from paper_terminal.arguments import ArgumentError
-from paper_terminal.builtin import Keywords, NoArguments, Positional
+from paper_terminal.builtin import BUILTINS, Keywords, NoArguments, Positional
 from paper_terminal.constants import *  # noqa: F403  # the module shows every constant as its own
 from paper_terminal.constants import (
     ORDER_TYPE_BUY,
@@ -46,6 +46,7 @@ from paper_terminal.structs import (
     TradeOrder,
     TradePosition,
     TradeRequest,  # noqa: F401  # the module shows all its types
+    is_struct,
 )
 
 __version__ = "5.0.6231"
@@ -322,3 +323,14 @@ def Close(symbol: str, *, comment: str | None = None, ticket: int | None = None)
     if closed == 0:
         return False
     return True if closed == tried else "Partially"
+
+
+# What `from MetaTrader5 import *` gives: constants, functions and types, none of this module's own imports.
+__all__ = [
+    name
+    for name, value in list(globals().items())
+    if (isinstance(value, int) and name[0] != "_")
+    or isinstance(value, BUILTINS)
+    or name in {"Buy", "Sell", "Close"}
+    or is_struct(value)
+]

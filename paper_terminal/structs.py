@@ -53,6 +53,11 @@ def _struct(name: str, fields: str) -> type[StructSequence]:
     return type(name, (StructSequence,), body)
 
 
+def is_struct(value: object) -> bool:
+    """Tell whether a value is one of the package's result types."""
+    return isinstance(value, type) and issubclass(value, StructSequence) and value is not StructSequence
+
+
 AccountInfo = _struct(
     "AccountInfo",
     """

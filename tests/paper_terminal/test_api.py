@@ -37,6 +37,10 @@ def test_no_constant_is_invented(api: dict[str, Any]) -> None:
     assert ours == set(api["constants"])
 
 
+def test_a_star_import_gives_the_names_of_the_package_only(api: dict[str, Any]) -> None:
+    assert set(mt5.__all__) == {*api["constants"], *api["functions"], *api["structs"]}
+
+
 def test_every_function_is_there_with_its_name(api: dict[str, Any]) -> None:
     assert [getattr(mt5, name).__name__ for name in api["functions"]] == api["functions"]
 
