@@ -7,7 +7,7 @@ The whole list is read at every attaching, in pages; specifications of the confi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 
 from broker_adapter.api_types import ApiSymbol
@@ -55,6 +55,7 @@ class Catalogue:
         self._loading: list[SymbolEntry] | None = None
         self._broker_names: dict[str, str] = {}
         self._canonical_names: dict[str, str] = {}
+        self._matched = False
         self._instruments: dict[str, Instrument] = {}
         self._announced: dict[str, str] = {}
         loop.every(REFRESH_INTERVAL_S, self._refresh)
@@ -76,6 +77,10 @@ class Catalogue:
     def canonical(self, broker_symbol: str) -> str:
         """Return the canonical name of a broker's symbol; one that is not configured keeps its name."""
         return self._canonical_names.get(broker_symbol, broker_symbol)
+
+    def names(self) -> Mapping[str, str] | None:
+        """Return the canonical names by the broker's; None before the list of symbols was read."""
+        return self._canonical_names if self._matched else None
 
     def broker_name(self, symbol: str) -> str:
         """Return the broker's name of a symbol; a name of the broker's own is taken as it is.
@@ -186,6 +191,7 @@ class Catalogue:
         self.problems = problems
         self._broker_names = names
         self._canonical_names = {broker: symbol for symbol, broker in names.items()}
+        self._matched = True
         for symbol, broker in names.items():
             self._select(symbol, broker)
 

@@ -88,7 +88,14 @@ class AdapterNode:
             on_change=self._on_rule,
         )
         self.catalogue = Catalogue(loop, self.connection, adapter, on_symbols=self._on_symbols)
-        self.trade_poll = TradePoll(loop, self.connection, self.clock, adapter, canonical=self.catalogue.canonical)
+        self.trade_poll = TradePoll(
+            loop,
+            self.connection,
+            self.clock,
+            adapter,
+            canonical=self.catalogue.canonical,
+            names=self.catalogue.names,
+        )
         self.streams = Streams(
             loop,
             bind_streams(context, settings.bus.streams, identity=identity),

@@ -11,10 +11,11 @@ the first sweep, so that events come in order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
+from broker_adapter.api_types import ApiDeal, ApiOrder
 from broker_adapter.broker_state import BrokerRead
 from broker_adapter.connection import Connection
 from broker_adapter.conversion import account_from, deal_from, order_from, position_from
@@ -41,8 +42,7 @@ log = logging.getLogger(__name__)
 class _Older(msgspec.Struct, eq=False):
     """What was swept, by ticket, and all there is together with the window's tuples that were merged."""
 
-    from_s: int
-    to_s: int
+    swept: Swept
     orders: dict[int, Order]
     deals: dict[int, Deal]
     merged_orders: tuple[Order, ...] | None = None
@@ -58,6 +58,7 @@ class TradePoll:
         on_read: Called with every complete read made on the right account; returns whether it was taken.
         recorded_ms: Returns the time of the last deal or final order that was recorded of an account, 0 if none (UTC).
         undecided_ms: Returns when the oldest order whose outcome is open was made, 0 if there is none (UTC).
+        names: Returns the symbols that `canonical` knows, None before it has learned them.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class TradePoll:
         on_read: Callable[[BrokerRead], bool] = lambda _read: True,
         recorded_ms: Callable[[str, int], int] = lambda _server, _login: 0,
         undecided_ms: Callable[[], int] = lambda: 0,
+        names: Callable[[], Mapping[str, str] | None] = dict,
     ) -> None:
         self.on_read = on_read
         self.recorded_ms = recorded_ms
@@ -82,6 +84,9 @@ class TradePoll:
         self._connection = connection
         self._clock = clock
         self._canonical = canonical
+        self._names = names
+        # What conversions rest on: the server's time is measured, and symbols are learned, while records are held.
+        self._basis = (clock.rule, names())
         self._overlap_s = settings.deals_overlap_h * _HOUR_S
         self._deadline_s = settings.deadlines.query_s
         self._pending = False
@@ -89,6 +94,8 @@ class TradePoll:
         self._window = (0, 0)
         self._more = False
         self._serial = 0
+        self._api_orders: dict[int, ApiOrder] = {}
+        self._api_deals: dict[int, ApiDeal] = {}
         self._orders_by_ticket: dict[int, Order] = {}
         self._deals_by_ticket: dict[int, Deal] = {}
         self._history_orders: tuple[Order, ...] = ()
@@ -98,6 +105,7 @@ class TradePoll:
         self._sweep_day = -1
         self._catch_up_until_ns: int | None = None
         self._caught_up = False
+        self._telling = False
         self._older: _Older | None = None
         loop.every(settings.event_poll_interval_ms / 1000, self.poll)
 
@@ -159,6 +167,7 @@ class TradePoll:
         if not self._connection.note_account(polled.account.login, polled.account.server):
             self._start_over()
             return
+        self._convert_anew_if_due()
         self._merge(polled)
         if polled.more:
             self.poll()
@@ -191,19 +200,21 @@ class TradePoll:
         self._sweep.start(max(1, now_s - _FURTHEST_S, from_s), to_s, lambda swept: self._on_swept(swept, day))
 
     def _on_swept(self, swept: Swept, day: int) -> None:
-        to_utc_ms, canonical = self._clock.to_utc_ms, self._canonical
-        self._older = _Older(
-            swept.from_s,
-            swept.to_s,
-            {each.ticket: order_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in swept.orders},
-            {each.ticket: deal_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in swept.deals},
-        )
+        self._older = self._converted(swept)
         self._sweep_day = day
         self._caught_up = True
         self.poll_now()
 
+    def _converted(self, swept: Swept) -> _Older:
+        return _Older(
+            swept,
+            {each.ticket: self._order(each) for each in swept.orders},
+            {each.ticket: self._deal(each) for each in swept.deals},
+        )
+
     def _may_tell(self) -> bool:
-        if self._caught_up:
+        if self._telling or (self._caught_up and self._names() is not None):
+            self._telling = True
             return True
         now_ns = self._loop.clock.monotonic_ns()
         if self._catch_up_until_ns is None:
@@ -211,10 +222,11 @@ class TradePoll:
         if now_ns < self._catch_up_until_ns:
             return False
         log.error(
-            "the account's older history could not be read: what happened while the adapter was down comes late",
+            "the account's older history or the list of symbols could not be read: what happened while the adapter was"
+            " down comes late, or under the broker's names",
             extra={"failures": self._sweep.failures},
         )
-        self._caught_up = True
+        self._caught_up = self._telling = True
         return True
 
     def _drop_older(self) -> None:
@@ -227,16 +239,38 @@ class TradePoll:
         self._serial = 0
         self._more = False
 
+    def _convert_anew_if_due(self) -> None:
+        """Convert all that is held once more if the server's time or the symbols' names are others now."""
+        basis = (self._clock.rule, self._names())
+        if basis == self._basis:
+            return
+        self._basis = basis
+        self._orders_by_ticket = {ticket: self._order(each) for ticket, each in self._api_orders.items()}
+        self._deals_by_ticket = {ticket: self._deal(each) for ticket, each in self._api_deals.items()}
+        self._history_orders = tuple(self._orders_by_ticket.values())
+        self._deals = tuple(self._deals_by_ticket.values())
+        if self._older is not None:
+            self._older = self._converted(self._older.swept)
+
+    def _order(self, order: ApiOrder) -> Order:
+        return order_from(order, to_utc_ms=self._clock.to_utc_ms, canonical=self._canonical)
+
+    def _deal(self, deal: ApiDeal) -> Deal:
+        return deal_from(deal, to_utc_ms=self._clock.to_utc_ms, canonical=self._canonical)
+
     def _merge(self, polled: TradePolled) -> None:
         self._serial, self._more = polled.serial, polled.more
-        to_utc_ms, canonical = self._clock.to_utc_ms, self._canonical
         if polled.complete:
+            self._api_orders.clear()
+            self._api_deals.clear()
             self._orders_by_ticket.clear()
             self._deals_by_ticket.clear()
         for order in polled.history_orders:
-            self._orders_by_ticket[order.ticket] = order_from(order, to_utc_ms=to_utc_ms, canonical=canonical)
+            self._api_orders[order.ticket] = order
+            self._orders_by_ticket[order.ticket] = self._order(order)
         for deal in polled.deals:
-            self._deals_by_ticket[deal.ticket] = deal_from(deal, to_utc_ms=to_utc_ms, canonical=canonical)
+            self._api_deals[deal.ticket] = deal
+            self._deals_by_ticket[deal.ticket] = self._deal(deal)
         # The same tuple as long as nothing is new: who compares two reads sees it at once.
         if polled.history_orders or polled.complete:
             self._history_orders = tuple(self._orders_by_ticket.values())
@@ -246,13 +280,13 @@ class TradePoll:
     def _history(self) -> tuple[tuple[Order, ...], tuple[Deal, ...], int]:
         """Return orders and deals, and from which server second on they are all there."""
         older = self._older
-        if older is None or older.to_s < self._window[0]:
+        if older is None or older.swept.to_s < self._window[0]:
             return self._history_orders, self._deals, self._window[0]
         if older.merged_orders is not self._history_orders or older.merged_deals is not self._deals:
             older.merged_orders, older.merged_deals = self._history_orders, self._deals
             older.all_orders = tuple((older.orders | self._orders_by_ticket).values())
             older.all_deals = tuple((older.deals | self._deals_by_ticket).values())
-        return older.all_orders, older.all_deals, min(older.from_s, self._window[0])
+        return older.all_orders, older.all_deals, min(older.swept.from_s, self._window[0])
 
     def _read_from(self, polled: TradePolled, started_ns: int) -> BrokerRead:
         to_utc_ms, canonical = self._clock.to_utc_ms, self._canonical
@@ -260,7 +294,7 @@ class TradePoll:
         return BrokerRead(
             account=account_from(polled.account),
             positions=tuple(position_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.positions),
-            orders=tuple(order_from(each, to_utc_ms=to_utc_ms, canonical=canonical) for each in polled.orders),
+            orders=tuple(map(self._order, polled.orders)),
             history_orders=history_orders,
             deals=deals,
             history_from_ms=to_utc_ms(from_s * 1000),

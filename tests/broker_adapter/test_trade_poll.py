@@ -16,6 +16,7 @@ from broker_adapter.link_messages import AnyCommand, HistoryPage, LinkRole, Poll
 from broker_adapter.link_results import LinkResult
 from broker_adapter.server_clock import ServerClock
 from broker_adapter.trade_poll import TradePoll
+from market.server_time import ServerTimeRule
 from mt5bus.settings import Adapter
 from protocol.clock import ManualClock
 from protocol.loop import Loop
@@ -259,3 +260,49 @@ def test_the_journal_knows_the_last_deal_it_recorded(tmp_path: Path) -> None:
         assert world.journal.last_recorded_ms(SERVER, LOGIN + 1) == 0
     finally:
         world.close()
+
+
+class Learning:
+    """A clock and a catalogue that know better after a while."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.clock = ServerClock(rig.clock, setting="utc", feed=False, symbols=1, folder=rig.folder)
+        self.names: dict[str, str] | None = None
+        self.reads: list[BrokerRead] = []
+        self.poll = TradePoll(
+            rig.loop,
+            rig.terminal,  # type: ignore[arg-type]
+            self.clock,
+            Adapter(),
+            canonical=lambda name: (self.names or {}).get(name, name),
+            on_read=self._on_read,
+            names=lambda: self.names,
+        )
+
+    def _on_read(self, read: BrokerRead) -> bool:
+        self.reads.append(read)
+        return True
+
+
+def test_what_is_held_is_converted_anew_when_time_or_names_are_learned(rig: Rig) -> None:
+    learning = Learning(rig)
+    rig.terminal.deals[1], rig.terminal.deals[2] = NOW_S - 60, NOW_S - 3 * DAY_S
+    for _ in range(20):
+        rig.look()
+    assert not learning.reads  # nothing is told under a name of the broker's own
+    learning.names = {"EURUSD": "EU"}
+    rig.look()
+    assert {(deal.ticket, deal.symbol, deal.time_ms) for deal in learning.reads[0].deals} == {
+        (1, "EU", (NOW_S - 60) * 1000),
+        (2, "EU", (NOW_S - 3 * DAY_S) * 1000),
+    }
+    learning.clock.rule = ServerTimeRule.parse("fixed:+120")
+    rig.look()
+    assert [deal.time_ms for deal in learning.reads[-1].deals if deal.ticket == 1] == [(NOW_S - 7260) * 1000]
+
+
+def test_symbols_that_are_never_learned_hold_nothing_back_for_ever(rig: Rig) -> None:
+    learning = Learning(rig)
+    for _ in range(130):
+        rig.look(1.0)
+    assert learning.reads
