@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "dataset": Command("ml_logger.cli", "Join signals, features and outcomes into a file for training."),
     "paper": Command("mt5bus.commands.paper", "Run the paper terminal alone."),
     "fault": Command("mt5bus.commands.fault", "Inject a fault into the paper terminal."),
+    "chaos": Command("mt5bus.commands.chaos", "Break a paper system in every way, and audit what it kept."),
     "supervisor": Command("supervisor.cli", "Run the supervisor alone (`up` does it for you)."),
     "adapter": Command("broker_adapter.cli", "Run the broker adapter alone."),
     "strategy": Command("strategy.cli", "Run the strategy node alone."),

@@ -1,0 +1,131 @@
+"""Doing what the schedule says: to processes of this one system only, and to its paper terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+
+from mt5bus import processes
+from mt5bus.chaos.schedule import Action
+from paper_terminal.channel import ChannelBroken, NoTerminal
+from paper_terminal.faults import clear_faults, set_fault
+
+_MODULES: Mapping[str, str] = {
+    "terminal": "paper_terminal",
+    "adapter": "broker_adapter",
+    "strategy": "strategy",
+    "ml_logger": "ml_logger",
+    "supervisor": "supervisor",
+    "link:trade": "broker_adapter.link",
+    "link:feed": "broker_adapter.link",
+    "link:bulk": "broker_adapter.link",
+}
+
+
+class NotNow(Exception):
+    """It cannot be done at this moment: there is no such process."""
+
+
+class Actor:
+    """Kills, freezes and injects.
+
+    Args:
+        terminal: Folder of the paper terminal.
+        pids: The system's processes as last known.
+        started_s: When the system was started, seconds since 1970: an older process is none of it.
+    """
+
+    def __init__(self, terminal: Path, *, pids: Callable[[], Mapping[str, int]], started_s: float) -> None:
+        self._terminal = terminal
+        self._pids = pids
+        self._started_s = started_s
+        self._frozen: dict[str, psutil.Process] = {}
+
+    @property
+    def frozen(self) -> list[str]:
+        """What is frozen at this moment."""
+        return list(self._frozen)
+
+    def do(self, action: Action) -> None:
+        """Do it; a frozen process stays so until `thaw`.
+
+        Raises:
+            NotNow: There is no such process at this moment, or it is frozen.
+        """
+        if action.target in self._frozen:
+            raise NotNow(f"{action.target} is frozen")
+        try:
+            if action.kind == "fault":
+                self._inject(action)
+            elif action.kind == "kill":
+                self._process(action.target).kill()
+            else:
+                process = self._process(action.target)
+                process.suspend()
+                self._frozen[action.target] = process
+        except psutil.Error as error:
+            raise NotNow(f"{action.target}: {error}") from error
+
+    def thaw(self, target: str) -> None:
+        """Let a frozen process go on; one that was killed meanwhile is fine."""
+        process = self._frozen.pop(target, None)
+        if process is None:
+            return
+        try:
+            process.resume()
+        except psutil.NoSuchProcess:
+            return
+
+    def end(self) -> None:
+        """Thaw everything and take the faults away.
+
+        Raises:
+            NotNow: The terminal does not run at this moment.
+        """
+        for target in self.frozen:
+            self.thaw(target)
+        try:
+            clear_faults(self._terminal)
+        except (NoTerminal, ChannelBroken) as error:
+            raise NotNow(str(error)) from error
+
+    def _inject(self, action: Action) -> None:
+        if "terminal" in self._frozen:
+            raise NotNow("the terminal is frozen")  # it could not answer, and asking has no deadline
+        try:
+            set_fault(self._terminal, action.target, **action.params)
+        except (NoTerminal, ChannelBroken) as error:
+            raise NotNow(str(error)) from error
+
+    def _process(self, target: str) -> psutil.Process:
+        pid = self._pids().get(target)
+        if pid is None:
+            raise NotNow(f"no {target} is known")
+        process = psutil.Process(pid)
+        ours = process.create_time() >= self._started_s and _MODULES[target] in process.cmdline()
+        if not ours or process.status() == psutil.STATUS_ZOMBIE:
+            raise NotNow(f"process {pid} is no longer {target}")
+        return process
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """Return every process whose command line names this home."""
+    return [process for process in psutil.process_iter() if _names(process, str(home))]
+
+
+def end_all(home: Path) -> list[str]:
+    """End by force what still runs on a home; return what that was."""
+    left = processes_of(home)
+    for process in left:
+        processes.kill(process)
+    return [f"process {process.pid}" for process in left]
+
+
+def _names(process: psutil.Process, home: str) -> bool:
+    try:
+        return process.pid != os.getpid() and any(word.startswith(home) for word in process.cmdline())
+    except psutil.Error:
+        return False

@@ -1,0 +1,128 @@
+"""Reading the records of all sides once the system has come to rest: broker, event log, store, dispatch log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from sqlalchemy import select
+
+from ml_logger import schema
+from ml_logger.store import open_store, store_url
+from mt5bus.chaos.audit import BrokerDeal, BrokerOrder, BrokerPosition, Decided, Evidence
+from mt5bus.chaos.watch import Watch
+from mt5bus.config import Loaded, paper_folder
+from mt5bus.connect import client_of
+from mt5bus.errors import ProcessError
+from mt5bus.home import file_name
+from paper_terminal import client as terminal_api
+from protocol.messages import OrderRequest
+from strategy.dispatch_log import read_log
+from strategy.inputs import Fired, Input, Occurred, Refused
+
+_ALL_TIME = (0, 2_000_000_000)  # seconds, server time
+
+
+def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
+    """Read everything.
+
+    Raises:
+        ProcessError: The terminal does not answer.
+        BusError: The adapter does not answer.
+        StoreError: The store cannot be read.
+        OSError: The dispatch log cannot be read.
+    """
+    orders, deals, positions = _at_broker(loaded)
+    with client_of(loaded) as bus:
+        logged = tuple(bus.events(0))
+        ours = tuple(BrokerPosition(each.ticket, each.volume, each.sl, each.tp) for each in bus.positions())
+    decisions: list[Decided] = []
+    told_refused: set[str] = set()
+    for settings in loaded.settings.strategy:
+        for decided in _dispatched(loaded, settings.name):
+            if isinstance(decided, Decided):
+                decisions.append(decided)
+            else:
+                told_refused.add(decided)
+    return Evidence(
+        followed=tuple(watch.events),
+        resyncs=watch.resyncs,
+        logged=logged,
+        decisions=tuple(decisions),
+        told_refused=frozenset(told_refused),
+        broker_orders=orders,
+        broker_deals=deals,
+        broker_positions=positions,
+        our_positions=ours,
+        stored_deals=_in_store(loaded),
+        not_settled=not_settled,
+    )
+
+
+def _at_broker(
+    loaded: Loaded,
+) -> tuple[tuple[BrokerOrder, ...], tuple[BrokerDeal, ...], tuple[BrokerPosition, ...]]:
+    """Return the broker's orders, deals of symbols, and open positions, through the terminal's own client module."""
+    if not terminal_api.initialize(str(paper_folder(loaded))):
+        raise ProcessError(f"the paper terminal cannot be asked for its records: {terminal_api.last_error()}")
+    try:
+        active, done = terminal_api.orders_get(), terminal_api.history_orders_get(*_ALL_TIME)
+        deals, positions = terminal_api.history_deals_get(*_ALL_TIME), terminal_api.positions_get()
+        failed = terminal_api.last_error()
+    finally:
+        terminal_api.shutdown()
+    if active is None or done is None or deals is None or positions is None:
+        raise ProcessError(f"the paper terminal did not give all its records: {failed}")
+    orders = [_order(each, final=False) for each in active] + [_order(each, final=True) for each in done]
+    found = (_deal(each) for each in deals)
+    return tuple(orders), tuple(deal for deal in found if deal is not None), tuple(map(_position, positions))
+
+
+def _order(order: Any, *, final: bool) -> BrokerOrder:
+    return BrokerOrder(
+        order.ticket, order.state, order.reason, order.magic, order.position_id, final, order.sl, order.tp
+    )
+
+
+def _deal(deal: Any) -> BrokerDeal | None:
+    """Return a deal of a symbol; None for a balance operation."""
+    if not deal.symbol:
+        return None
+    return BrokerDeal(deal.ticket, deal.order, deal.position_id, deal.volume, deal.price, deal.profit)
+
+
+def _position(position: Any) -> BrokerPosition:
+    return BrokerPosition(position.ticket, position.volume, position.sl, position.tp)
+
+
+def _in_store(loaded: Loaded) -> tuple[BrokerDeal, ...]:
+    deals = schema.deals.c
+    query = select(deals.ticket, deals.order, deals.position_id, deals.volume, deals.price, deals.profit).where(
+        deals.symbol != ""
+    )
+    url = store_url(loaded.settings.logger.url, loaded.home.store)
+    with open_store(url, writing=False) as store, store.reading() as connection:
+        return tuple(BrokerDeal(*row) for row in connection.execute(query))
+
+
+def _dispatched(loaded: Loaded, strategy: str) -> Iterator[Decided | str]:
+    """Yield what a strategy decided; and the id of each order of which it was told that it never took effect."""
+    for _, record in read_log(loaded.home.strategy / file_name(strategy)):
+        if isinstance(record.input, Refused):
+            yield record.input.outcome.client_order_id
+        for decision in record.decisions:
+            request = decision.request()
+            if isinstance(request, OrderRequest):
+                anonymous = msgspec.structs.replace(request, client_order_id="")
+                content = msgspec.msgpack.encode(anonymous)
+                yield Decided(_trigger(record.input, record.now_ms), content, request.client_order_id)
+
+
+def _trigger(told: Input, now_ms: int) -> str:
+    """Return what names the thing that was decided on, the same in every life of the strategy."""
+    if isinstance(told, Fired):
+        return f"timer {told.name} {told.due_ms}"
+    if isinstance(told, Occurred):
+        return f"event {told.event.log_id} {told.event.offset}"
+    return f"{type(told).__name__} {now_ms}"

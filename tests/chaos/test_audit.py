@@ -1,0 +1,95 @@
+"""The audit finds what it is there to find: each broken promise shows, and a sound run breaks none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from mt5bus.chaos.audit import BrokerDeal, BrokerOrder, BrokerPosition, Decided, Evidence, audit
+from protocol.messages import Deal, DealEvent, Event, EventBody, IntentEvent, Order, OrderEvent
+
+MAGIC = 77 << 56 | 1 << 40 | 1
+
+
+def intent(state: str, **fields: Any) -> IntentEvent:
+    done = {"order": 11, "deal": 21} if state == "done" else {}
+    return IntentEvent("chaos-a", "chaos", "open", state, "EURUSD", "buy", 0.03, 0.0, 0.0, 0.0, **(done | fields))
+
+
+DEAL = Deal(21, 11, 11, "EURUSD", 0, 0, 3, 0.03, 1.1, 0.0, 0.0, 0.0, 0.0, MAGIC, "", 1000)
+ORDER = Order(11, "EURUSD", 0, 4, 0.03, 0.0, 1.1, 0.0, 0.0, 0.0, 0, 0, 11, 0, MAGIC, "", 3, 1000, 1000, 0)
+
+
+def logged(*bodies: EventBody) -> tuple[Event, ...]:
+    return tuple(Event("log", place, 1, 0, 0, "S", 1, body) for place, body in enumerate(bodies, start=1))
+
+
+SOUND_LOG = logged(intent("intended"), intent("done"), OrderEvent(ORDER), DealEvent(DEAL))
+SOUND = Evidence(
+    followed=SOUND_LOG,
+    resyncs=0,
+    logged=SOUND_LOG,
+    decisions=(Decided("timer beat 100", b"buy", "chaos-a"),),
+    told_refused=frozenset(),
+    broker_orders=(BrokerOrder(11, 4, 3, MAGIC, 11, True, 0.0, 0.0),),
+    broker_deals=(BrokerDeal(21, 11, 11, 0.03, 1.1, 0.0),),
+    broker_positions=(BrokerPosition(11, 0.03, 0.0, 0.0),),
+    our_positions=(BrokerPosition(11, 0.03, 0.0, 0.0),),
+    stored_deals=(BrokerDeal(21, 11, 11, 0.03, 1.1, 0.0),),
+    not_settled="",
+)
+
+
+def broken(**changes: Any) -> set[str]:
+    return {row.name for row in audit(msgspec.structs.replace(SOUND, **changes)) if row.broken}
+
+
+def both(*bodies: EventBody) -> dict[str, Any]:
+    return {"followed": logged(*bodies), "logged": logged(*bodies)}
+
+
+def test_a_sound_run_breaks_no_promise() -> None:
+    assert broken() == set()
+    counts = {row.name: row.value for row in audit(SOUND)}
+    assert counts["orders submitted"] == counts["effects at the broker"] == 1
+
+
+@pytest.mark.parametrize(
+    ("promise", "changes"),
+    [
+        (
+            "effects doubled",
+            {"broker_orders": (*SOUND.broker_orders, BrokerOrder(12, 4, 3, MAGIC, 12, False, 0.0, 0.0))},
+        ),
+        (
+            "effects that no order of ours accounts for",
+            both(intent("intended"), intent("rejected"), OrderEvent(ORDER), DealEvent(DEAL)),
+        ),
+        ("orders done without an effect", both(*(e.body for e in SOUND_LOG), intent("done", order=13))),
+        (
+            "two orders with one effect",
+            both(*(e.body for e in SOUND_LOG), msgspec.structs.replace(intent("done"), client_order_id="chaos-b")),
+        ),
+        ("orders lost on the way", {"decisions": (Decided("timer beat 200", b"sell", "chaos-c"),)}),
+        ("unknown left without an alert", both(*(e.body for e in SOUND_LOG), intent("unknown"))),
+        (
+            "decisions repeated under another id",
+            {"decisions": (*SOUND.decisions, Decided("timer beat 100", b"buy", "chaos-b"))},
+        ),
+        ("events missing or out of order in the log", {"logged": SOUND_LOG[1:], "followed": SOUND_LOG[1:]}),
+        ("events missing or out of order at the subscriber", {"followed": SOUND_LOG[:-1]}),
+        ("events missing or out of order at the subscriber", {"followed": SOUND_LOG[::-1]}),
+        ("events missing or out of order at the subscriber", {"resyncs": 1}),
+        ("facts told twice", both(*(e.body for e in SOUND_LOG), DealEvent(DEAL))),
+        ("deals not told as events", both(intent("done"), OrderEvent(ORDER))),
+        ("final orders not told as events", both(intent("done"), DealEvent(DEAL))),
+        ("deals that differ in the store", {"stored_deals": ()}),
+        ("deals that differ in the store", {"stored_deals": (BrokerDeal(21, 11, 11, 0.02, 1.1, 0.0),)}),
+        ("open positions that differ from ours", {"our_positions": ()}),
+        ("did not settle", {"not_settled": "the adapter is away"}),
+    ],
+)
+def test_a_broken_promise_shows(promise: str, changes: dict[str, Any]) -> None:
+    assert promise in broken(**changes)
