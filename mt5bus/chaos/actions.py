@@ -126,6 +126,7 @@ def end_all(home: Path) -> list[str]:
 
 def _names(process: psutil.Process, home: str) -> bool:
     try:
-        return process.pid != os.getpid() and any(word.startswith(home) for word in process.cmdline())
+        words = process.cmdline() if process.pid != os.getpid() else []
     except psutil.Error:
         return False
+    return any(word == home or word.startswith(home + os.sep) for word in words)

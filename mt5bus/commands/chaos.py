@@ -46,15 +46,16 @@ def _run(minutes: float, seed: int, home: Path | None, config: Path | None) -> N
 
     folder = Path(tempfile.mkdtemp(prefix="mt5bus-chaos-"))
     place = home.absolute() if home is not None else folder / "home"
-    kept = True
+    kept = False
     try:
         loaded = prepare(folder, place, seed=seed, minutes=minutes, changes=config)
+        kept = True
         result = ChaosRun(loaded, seed=seed, minutes=minutes, say=click.echo).run()
         kept = result.broken
         _show(result, minutes=minutes, seed=seed)
     finally:
-        if kept and place.exists():
-            click.echo(f"the home is kept: {place}")
+        if kept:
+            click.echo(f"kept for you to look at: {place}, with the configuration in {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
     if result.broken:
