@@ -107,6 +107,11 @@ class EventFollower:
         elif event.offset > position.offset:
             self._buffer.append(event)
             self._fall_behind()
+        elif event.epoch > self._position_epoch > 0:
+            # A later life writes at an offset that an earlier one used: an old copy of the log was put back.
+            self._epoch = max(self._epoch, event.epoch)
+            self._buffer.append(event)
+            self._resync(event.log_id)
 
     def _apply(self, event: Event) -> None:
         self.position = EventPosition(event.log_id, event.offset)

@@ -372,6 +372,18 @@ def test_a_log_that_lost_its_end_means_a_resync(joined: Log) -> None:
     assert joined.follower.position == ("a", 0)
 
 
+def test_events_of_a_log_that_was_put_back_mean_a_resync(joined: Log) -> None:
+    """Its next life may write past our position before the first beacon: what it wrote up to there would be skipped."""
+    joined.follower.on_live(joined.write())
+    joined.follower.on_live(joined.write())
+    joined.epoch += 1
+    del joined.events[1:]
+    for _ in range(3):
+        joined.follower.on_live(joined.write())
+    joined.settle()
+    assert (joined.snapshots, joined.follower.position) == (2, ("a", 4))
+
+
 def test_an_answer_from_a_shortened_log_means_a_resync(joined: Log) -> None:
     for _ in range(3):
         joined.follower.on_live(joined.write())
