@@ -249,9 +249,11 @@ class Supervised:
                 self._become(Event.READY)
             else:
                 self._silence(f"it did not say hello within {self._start_deadline_s:g} s")
-        elif self.state is State.RUNNING and not self.ready_once:
-            # Nothing says `ready` for a terminal: it has started when it lives on.
-            self.ready_once = (self.uptime_s or 0.0) >= SETTLED_AFTER_S
+        elif self.state is State.RUNNING and self._heartbeat_policy is None:
+            if (self.uptime_s or 0.0) >= SETTLED_AFTER_S:
+                # Nothing says `ready` for a terminal: it has started when it lives on.
+                self.ready_once = True
+                self.reason = ""
         elif self.state in {State.HUNG, State.STOPPING} and now_ns >= self._due_ns:
             self._kill()
         elif self.state is State.BACKOFF and now_ns >= self._due_ns:

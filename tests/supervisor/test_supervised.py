@@ -313,8 +313,10 @@ def test_a_terminal_runs_once_it_lives_and_needs_no_pongs() -> None:
     bench.turn()
     bench.turn()
     assert not bench.it.ready_once
+    assert bench.it.reason
     bench.turn(3.0)
     assert bench.it.ready_once
+    assert not bench.it.reason
     bench.turn(1000.0)
     assert bench.state is State.RUNNING
 
