@@ -245,10 +245,19 @@ class OrderDesk:
             )
         self.ledger.wait_for(intent, caller, repeated=False)
 
-    def submit_internal(self, order: Draft, *, client_order_id: str, strategy: str, parent: int = 0) -> None:
+    def submit_internal(
+        self, order: Draft, *, client_order_id: str, strategy: str, parent: int = 0, ttl_ms: int = 0
+    ) -> None:
         """Send an order of the desk's own or the operator's: an exit or a missing stop. An id is used once."""
         if self.book.find(client_order_id) is None:
-            self._accept(order, client_order_id=client_order_id, fingerprint="", strategy=strategy, parent=parent)
+            self._accept(
+                order,
+                client_order_id=client_order_id,
+                fingerprint="",
+                strategy=strategy,
+                parent=parent,
+                ttl_ms=ttl_ms,
+            )
 
     def commit_new(self, batch: Batch) -> None:
         """Write something new that is no outcome of an order.

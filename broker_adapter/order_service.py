@@ -96,7 +96,9 @@ class OrderService:
             try:
                 for piece, draft in enumerate(self._closes_of(position)):
                     name = f"{FLATTEN_PREFIX}{serial}:{position.identifier}:{piece}"
-                    desk.submit_internal(draft, client_order_id=name, strategy=position.strategy)
+                    desk.submit_internal(
+                        draft, client_order_id=name, strategy=position.strategy, ttl_ms=_FLATTEN_TTL_MS
+                    )
             except (BusError, FillingError) as error:
                 problems.append(f"position {position.ticket}: {error}")
         for order in orders:
@@ -110,7 +112,7 @@ class OrderService:
                     reduces=True,
                 )
                 name = f"{FLATTEN_PREFIX}{serial}:order:{order.ticket}"
-                desk.submit_internal(draft, client_order_id=name, strategy=order.strategy)
+                desk.submit_internal(draft, client_order_id=name, strategy=order.strategy, ttl_ms=_FLATTEN_TTL_MS)
             except BusError as error:
                 problems.append(f"order {order.ticket}: {error}")
         return f"{len(positions)} positions and {len(orders)} orders", problems
@@ -163,6 +165,8 @@ class OrderService:
 
 # An operator who flattens wants out: slippage is no reason to stay in.
 _FLATTEN_DEVIATION_POINTS = 1000
+# One close after another: the last of many waits for all the others.
+_FLATTEN_TTL_MS = 600_000
 
 
 def check_signal(signal: SignalEvent) -> None:

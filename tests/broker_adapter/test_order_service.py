@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from broker_adapter.link_messages import SendOutcome
+from broker_adapter.link_messages import Send, SendOutcome
+from broker_adapter.link_results import LinkResult
 from broker_adapter.order_service import OrderService
 from market.risk import TradingMode
 from protocol.errors import BusError
@@ -116,6 +117,21 @@ def test_flatten_closes_with_a_specification_that_says_nothing(
 ) -> None:
     buy(world, "a", 1.0)
     monkeypatch.setattr(fake_broker, "EURUSD", msgspec.structs.replace(fake_broker.EURUSD, **{field: 0.0}))
+    assert isinstance(requests.ask(world, SetTradingMode(1, "halted", flatten=True)), Done)
+    assert not world.broker.positions
+
+
+def test_flatten_closes_many_on_a_slow_broker(world: World, requests: Requests) -> None:
+    for number in range(8):
+        buy(world, f"n{number}")
+    normally = world.link.normally
+
+    def slowly(command: Send) -> LinkResult:
+        answer = normally(command)
+        world.clock.advance(1.0)
+        return answer
+
+    world.link.normally = slowly  # type: ignore[method-assign]
     assert isinstance(requests.ask(world, SetTradingMode(1, "halted", flatten=True)), Done)
     assert not world.broker.positions
 
