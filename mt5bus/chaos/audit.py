@@ -71,6 +71,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         followed: What the harness's subscriber was told, in that order.
         resyncs: How often it had to begin anew.
+        ticks, ticks_lost: How many ticks it was given, healed ones included; and how many it never got.
         logged: The adapter's event log.
         told_refused: Orders of which the strategy was told that they never took effect, and the log may know nothing.
         not_settled: What did not come to rest in time; empty if all did.
@@ -78,6 +79,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     followed: tuple[Event, ...]
     resyncs: int
+    ticks: int
+    ticks_lost: int
     logged: tuple[Event, ...]
     decisions: tuple[Decided, ...]
     told_refused: frozenset[str]
@@ -123,6 +126,8 @@ def audit(found: Evidence) -> tuple[Row, ...]:
         _broken("effects doubled", _doubled(effects)),
         _broken("effects that no order of ours accounts for", _unclaimed(effects, claims)),
         _broken("orders done without an effect", _without_effect(last, claims, found.broker_orders)),
+        _broken("fills that differ", _other_fills(last.values(), found.broker_deals)),
+        _broken("stops set that the broker does not show", _other_stops(intents, found.broker_positions)),
         _broken("two orders with one effect", [f"order {t}: {ids}" for t, ids in claims.items() if len(ids) > 1]),
         _broken("orders lost on the way", _lost(found, last)),
         _broken("unknown left without an alert", [each for each in unknown if each not in alerted]),
@@ -132,6 +137,8 @@ def audit(found: Evidence) -> tuple[Row, ...]:
         _broken("events missing or out of order in the log", _out_of_order(found.logged)),
         _broken("events missing or out of order at the subscriber", _follower_faults(found)),
         _broken("facts told twice", _told_twice(found.logged)),
+        Row("ticks at the subscriber", found.ticks),
+        Row("ticks missing after healing", found.ticks_lost, True),
         Row("deals at the broker", len(found.broker_deals)),
         _broken("deals not told as events", _untold_deals(found)),
         _broken("final orders not told as events", _untold_orders(found)),
@@ -201,6 +208,33 @@ def _without_effect(
             if order is None or order.state != _CANCELED:
                 missing.append(f"{order_id} says order {body.order} is cancelled: {order}")
     return missing
+
+
+def _other_fills(bodies: Iterable[IntentEvent], deals: Iterable[BrokerDeal]) -> list[str]:
+    filled: dict[int, float] = {}
+    for deal in deals:
+        filled[deal.order] = filled.get(deal.order, 0.0) + deal.volume
+    return [
+        f"{body.client_order_id} says {body.filled_volume:g} of order {body.order}: {filled.get(body.order, 0.0):g}"
+        for body in bodies
+        if body.action in {"open", "close"}
+        and body.state == "done"
+        and abs(body.filled_volume - filled.get(body.order, 0.0)) > _LOTS
+    ]
+
+
+def _other_stops(intents: Mapping[str, list[IntentEvent]], positions: Iterable[BrokerPosition]) -> list[str]:
+    """Compare each open position with the last change of its SL and TP that we took for done."""
+    wanted: dict[int, IntentEvent] = {}
+    for history in intents.values():  # in the order in which they were begun
+        body = history[-1]
+        if body.state == "done" and body.action in {"open", "modify_position"}:
+            wanted[body.position] = body
+    return [
+        f"position {each.ticket}: {each.sl:g}, {each.tp:g}; {asked.client_order_id} set {asked.sl:g}, {asked.tp:g}"
+        for each in positions
+        if (asked := wanted.get(each.ticket)) and abs(each.sl - asked.sl) + abs(each.tp - asked.tp) > _LOTS
+    ]
 
 
 def _lost(found: Evidence, last: Mapping[str, IntentEvent]) -> list[str]:

@@ -48,6 +48,8 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
     return Evidence(
         followed=tuple(watch.events),
         resyncs=watch.resyncs,
+        ticks=watch.ticks,
+        ticks_lost=watch.ticks_lost,
         logged=logged,
         decisions=tuple(decisions),
         told_refused=frozenset(told_refused),

@@ -52,7 +52,7 @@ FAULTS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
 """Faults of the paper terminal (docs: `paper_terminal.faults`), with their parameters."""
 
 FIRST_AFTER_S: Final = 2.0
-PAUSE_S: Final = (1.5, 5.0)
+PAUSE_S: Final = (0.4, 4.5)
 """Between two actions: short enough that they overlap with the recovery from the one before."""
 FREEZE_S: Final = (0.3, 6.0)
 """From a hiccup to well over three missed pings."""

@@ -11,7 +11,7 @@ from mt5bus.config import Loaded
 from protocol.errors import BusError
 from protocol.keys import KeyStore
 from protocol.loop import Loop
-from protocol.messages import Event, GetHealth, GetStatus, Health, IntentEvent, Reply, Snapshot, StatusReply
+from protocol.messages import Event, GetHealth, GetStatus, Health, IntentEvent, Reply, Snapshot, StatusReply, TickBatch
 from protocol.numbering import EventPosition
 from protocol.requests import Requester
 from protocol.subscriber import StreamSubscriber
@@ -68,12 +68,15 @@ class Watch:
             server_key=adapter_key,
             adapter=adapter,
             queries=self._adapter,
+            on_tick=self._on_tick,
+            heal_ticks=True,
             on_event=self._on_event,
             on_snapshot=self._on_snapshot,
             position=EventPosition(log_id, 0),
         )
         self.events: list[Event] = []
         self.resyncs = 0
+        self.ticks = 0
         self.undecided: dict[str, str] = {}
         """Our orders without a final state, with the state they are in."""
         self.health: Health | None = None
@@ -95,6 +98,11 @@ class Watch:
     def live(self) -> bool:
         """Whether every event that the adapter has is here."""
         return self._subscriber.live
+
+    @property
+    def ticks_lost(self) -> int:
+        """Ticks that were numbered, did not arrive, and could not be fetched."""
+        return next(report.skipped for report in self._subscriber.reports() if report.stream == "ticks")
 
     @property
     def healthy(self) -> bool:
@@ -145,6 +153,9 @@ class Watch:
     def _note_whole(self) -> None:
         if self.healthy:
             self.whole_s.append(min(self._healthy_s, self._running_s))
+
+    def _on_tick(self, _: str, batch: TickBatch) -> None:
+        self.ticks += len(batch)
 
     def _on_event(self, event: Event) -> None:
         self.events.append(event)

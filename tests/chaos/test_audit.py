@@ -14,7 +14,7 @@ MAGIC = 77 << 56 | 1 << 40 | 1
 
 
 def intent(state: str, **fields: Any) -> IntentEvent:
-    done = {"order": 11, "deal": 21} if state == "done" else {}
+    done = {"order": 11, "deal": 21, "position": 11, "filled_volume": 0.03} if state == "done" else {}
     return IntentEvent("chaos-a", "chaos", "open", state, "EURUSD", "buy", 0.03, 0.0, 0.0, 0.0, **(done | fields))
 
 
@@ -30,6 +30,8 @@ SOUND_LOG = logged(intent("intended"), intent("done"), OrderEvent(ORDER), DealEv
 SOUND = Evidence(
     followed=SOUND_LOG,
     resyncs=0,
+    ticks=100,
+    ticks_lost=0,
     logged=SOUND_LOG,
     decisions=(Decided("timer beat 100", b"buy", "chaos-a"),),
     told_refused=frozenset(),
@@ -72,6 +74,8 @@ def test_a_sound_run_breaks_no_promise() -> None:
             "two orders with one effect",
             both(*(e.body for e in SOUND_LOG), msgspec.structs.replace(intent("done"), client_order_id="chaos-b")),
         ),
+        ("fills that differ", {"broker_deals": (BrokerDeal(21, 11, 11, 0.02, 1.1, 0.0),)}),
+        ("stops set that the broker does not show", {"broker_positions": (BrokerPosition(11, 0.03, 1.0, 0.0),)}),
         ("orders lost on the way", {"decisions": (Decided("timer beat 200", b"sell", "chaos-c"),)}),
         ("unknown left without an alert", both(*(e.body for e in SOUND_LOG), intent("unknown"))),
         (
@@ -82,6 +86,7 @@ def test_a_sound_run_breaks_no_promise() -> None:
         ("events missing or out of order at the subscriber", {"followed": SOUND_LOG[:-1]}),
         ("events missing or out of order at the subscriber", {"followed": SOUND_LOG[::-1]}),
         ("events missing or out of order at the subscriber", {"resyncs": 1}),
+        ("ticks missing after healing", {"ticks_lost": 1}),
         ("facts told twice", both(*(e.body for e in SOUND_LOG), DealEvent(DEAL))),
         ("deals not told as events", both(intent("done"), OrderEvent(ORDER))),
         ("final orders not told as events", both(intent("done"), DealEvent(DEAL))),
