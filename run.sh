@@ -8,7 +8,15 @@
 # PYTHON=/path/to/python3 chooses the Python; the default is the first of 3.13, 3.12, 3.11, 3.14 found.
 set -eu
 
-root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
+self=$0
+while [ -h "$self" ]; do # called through a link: what it stands for
+    target=$(readlink -- "$self")
+    case $target in
+        /*) self=$target ;;
+        *) self=$(dirname -- "$self")/$target ;;
+    esac
+done
+root=$(CDPATH='' cd -- "$(dirname -- "$self")" && pwd -P)
 venv=$root/.venv
 python=$venv/bin/python
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,21 @@ def test_run_sh_names_a_python_that_does_not_fit(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stderr == "mt5bus: PYTHON=/nowhere/python is not a 64-bit Python 3.11 to 3.14\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+def test_run_sh_may_be_called_through_links(tmp_path: Path) -> None:
+    real = tmp_path / "real ö"
+    (real / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(ROOT / "run.sh", real)
+    python = real / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    (tmp_path / "first").symlink_to(Path("real ö") / "run.sh")
+    (tmp_path / "second").symlink_to(tmp_path / "first")
+    command = ["sh", str(tmp_path / "second"), "status", "--json"]
+    done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8")
+    assert done.stdout == f"-I {real}/mt5bus/bootstrap.py\n-P -m mt5bus status --json\n"
 
 
 def test_every_dependency_is_pinned() -> None:
