@@ -74,6 +74,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         ticks, ticks_lost: How many ticks it was given, healed ones included; and how many it never got.
         logged: The adapter's event log.
         told_refused: Orders of which the strategy was told that they never took effect, and the log may know nothing.
+        replayed_otherwise: Where a replay of the dispatch log first decides something else; empty if nowhere.
         not_settled: What did not come to rest in time; empty if all did.
     """
 
@@ -89,6 +90,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     broker_positions: tuple[BrokerPosition, ...]
     our_positions: tuple[BrokerPosition, ...]
     stored_deals: tuple[BrokerDeal, ...]
+    replayed_otherwise: str
     not_settled: str
 
 
@@ -133,6 +135,7 @@ def audit(found: Evidence) -> tuple[Row, ...]:
         _broken("unknown left without an alert", [each for each in unknown if each not in alerted]),
         Row("unknown left, alerted", sum(1 for each in unknown if each in alerted)),
         _broken("decisions repeated under another id", _repeated(found.decisions)),
+        _broken("decisions that a replay does not repeat", filter(None, [found.replayed_otherwise])),
         Row("events in the log", len(found.logged)),
         _broken("events missing or out of order in the log", _out_of_order(found.logged)),
         _broken("events missing or out of order at the subscriber", _follower_faults(found)),
@@ -144,7 +147,7 @@ def audit(found: Evidence) -> tuple[Row, ...]:
         _broken("final orders not told as events", _untold_orders(found)),
         _broken("deals that differ in the store", _differences(found.broker_deals, found.stored_deals)),
         _broken("open positions that differ from ours", _differences(found.broker_positions, found.our_positions)),
-        _broken("did not settle", [found.not_settled] if found.not_settled else []),
+        _broken("did not settle", filter(None, [found.not_settled])),
     )
 
 

@@ -20,6 +20,7 @@ from paper_terminal import client as terminal_api
 from protocol.messages import OrderRequest
 from strategy.dispatch_log import read_log
 from strategy.inputs import Fired, Input, Occurred, Refused
+from strategy.replay import first_difference, logged, replay
 
 _ALL_TIME = (0, 2_000_000_000)  # seconds, server time
 
@@ -32,25 +33,28 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
         BusError: The adapter does not answer.
         StoreError: The store cannot be read.
         OSError: The dispatch log cannot be read.
+        DataInvalid: It begins in the middle of a life.
     """
     orders, deals, positions = _at_broker(loaded)
     with client_of(loaded) as bus:
-        logged = tuple(bus.events(0))
+        entries = tuple(bus.events(0))
         ours = tuple(BrokerPosition(each.ticket, each.volume, each.sl, each.tp) for each in bus.positions())
     decisions: list[Decided] = []
     told_refused: set[str] = set()
+    differences = ""
     for settings in loaded.settings.strategy:
         for decided in _dispatched(loaded, settings.name):
             if isinstance(decided, Decided):
                 decisions.append(decided)
             else:
                 told_refused.add(decided)
+        differences += _replayed_otherwise(loaded, settings.name)
     return Evidence(
         followed=tuple(watch.events),
         resyncs=watch.resyncs,
         ticks=watch.ticks,
         ticks_lost=watch.ticks_lost,
-        logged=logged,
+        logged=entries,
         decisions=tuple(decisions),
         told_refused=frozenset(told_refused),
         broker_orders=orders,
@@ -58,6 +62,7 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
         broker_positions=positions,
         our_positions=ours,
         stored_deals=_in_store(loaded),
+        replayed_otherwise=differences,
         not_settled=not_settled,
     )
 
@@ -119,6 +124,12 @@ def _dispatched(loaded: Loaded, strategy: str) -> Iterator[Decided | str]:
                 anonymous = msgspec.structs.replace(request, client_order_id="")
                 content = msgspec.msgpack.encode(anonymous)
                 yield Decided(_trigger(record.input, record.now_ms), content, request.client_order_id)
+
+
+def _replayed_otherwise(loaded: Loaded, strategy: str) -> str:
+    folder = loaded.home.strategy / file_name(strategy)
+    difference = first_difference(logged(folder), replay(logged(folder)))
+    return "" if difference is None else f"{strategy}: {difference}"
 
 
 def _trigger(told: Input, now_ms: int) -> str:

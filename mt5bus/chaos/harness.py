@@ -213,11 +213,10 @@ def _ended(actor: Actor) -> bool:
 def _services(done: list[Done], trading: list[Outage], whole: list[Outage]) -> tuple[ServiceRow, ...]:
     """Return a row for each kind of disturbance.
 
-    Trading is missing between two orders that were carried out; the whole is missing while any process is. An outage
-    belongs to the last disturbance before its first second was over.
+    Trading is missing between two orders that were carried out; the whole is missing while any process is.
     """
     labels = sorted({each.label for each in done})
-    longest = {"trading": _longest(done, trading), "whole": _longest(done, whole)}
+    longest = {"trading": longest_outages(done, trading), "whole": longest_outages(done, whole)}
     return tuple(
         ServiceRow(
             label,
@@ -229,9 +228,10 @@ def _services(done: list[Done], trading: list[Outage], whole: list[Outage]) -> t
     )
 
 
-def _longest(done: list[Done], outages: list[Outage]) -> dict[str, float]:
+def longest_outages(done: list[Done], spans: list[Outage]) -> dict[str, float]:
+    """Return the longest outage, seconds, by disturbance: the last one before the outage's first second was over."""
     found: dict[str, float] = {}
-    for outage in outages:
+    for outage in spans:
         cause = next((each for each in reversed(done) if each.at_s <= outage.from_s + 1.0), None)
         if cause is not None:
             found[cause.label] = max(found.get(cause.label, 0.0), outage.to_s - outage.from_s)

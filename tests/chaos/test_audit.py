@@ -40,6 +40,7 @@ SOUND = Evidence(
     broker_positions=(BrokerPosition(11, 0.03, 0.0, 0.0),),
     our_positions=(BrokerPosition(11, 0.03, 0.0, 0.0),),
     stored_deals=(BrokerDeal(21, 11, 11, 0.03, 1.1, 0.0),),
+    replayed_otherwise="",
     not_settled="",
 )
 
@@ -82,6 +83,7 @@ def test_a_sound_run_breaks_no_promise() -> None:
             "decisions repeated under another id",
             {"decisions": (*SOUND.decisions, Decided("timer beat 100", b"buy", "chaos-b"))},
         ),
+        ("decisions that a replay does not repeat", {"replayed_otherwise": "record 7"}),
         ("events missing or out of order in the log", {"logged": SOUND_LOG[1:], "followed": SOUND_LOG[1:]}),
         ("events missing or out of order at the subscriber", {"followed": SOUND_LOG[:-1]}),
         ("events missing or out of order at the subscriber", {"followed": SOUND_LOG[::-1]}),
