@@ -115,6 +115,13 @@ class OrderService:
                 desk.submit_internal(draft, client_order_id=name, strategy=order.strategy, ttl_ms=_FLATTEN_TTL_MS)
             except BusError as error:
                 problems.append(f"order {order.ticket}: {error}")
+        # What left before the mode changed may still become a position that was not there to be closed.
+        problems += [
+            f"{intent.client_order_id} is {intent.state} and may still open {intent.volume:g} {intent.symbol}: flatten "
+            "again once its outcome is known"
+            for intent in desk.exposure().intents
+            if intent.opens
+        ]
         return f"{len(positions)} positions and {len(orders)} orders", problems
 
     def _closes_of(self, position: Position) -> list[Draft]:

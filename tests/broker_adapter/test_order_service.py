@@ -136,6 +136,19 @@ def test_flatten_closes_many_on_a_slow_broker(world: World, requests: Requests) 
     assert not world.broker.positions
 
 
+def test_flatten_names_the_orders_that_may_still_open(world: World, requests: Requests) -> None:
+    world.ask(SubmitOrder(1, "under-way", "confluence", 0, "EURUSD", "buy", 0.1))
+    world.journal.let_through()
+    assert world.link.taken  # with the terminal: nothing can call it back
+    reply = requests.ask(world, SetTradingMode(1, "halted", flatten=True))
+    assert isinstance(reply, Done)
+    assert "under-way is sent and may still open 0.1 EURUSD: flatten again" in reply.text
+    reply = requests.ask(world, SetTradingMode(1, "halted", flatten=True))
+    assert isinstance(reply, Done)
+    assert reply.text == "trading is halted; closing 1 positions and 0 orders"
+    assert not world.broker.positions
+
+
 def test_flatten_does_not_close_what_may_be_closed_already(world: World, requests: Requests) -> None:
     position = buy(world, "a").outcome.position
     world.link.answers.append(world.link.lost_before)
