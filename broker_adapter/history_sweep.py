@@ -34,7 +34,7 @@ class Swept(msgspec.Struct, frozen=True):
 class HistorySweep:
     """Reads one stretch at a time: final orders, then deals. What fails is tried again until it succeeds.
 
-    A chunk that holds more than a page is halved: pages have no cursor.
+    A chunk that holds more than a page is halved, since pages have no cursor; the next one is longer again.
     """
 
     def __init__(self, loop: Loop, connection: Connection, *, deadline_s: float) -> None:
@@ -85,6 +85,7 @@ class HistorySweep:
             self._chunk_s = max(1, (end_s - self._at_s + 1) // 2)
             self._ask()
             return
+        self._chunk_s = min(2 * self._chunk_s, _CHUNK_S)
         self._orders += page.orders
         self._deals += page.deals
         self._at_s = end_s + 1

@@ -197,6 +197,7 @@ def test_a_chunk_with_more_than_a_page_is_halved_down_to_a_second(rig: Rig) -> N
     rig.terminal.deals = {number: NOW_S - 3 * DAY_S + number // 4 for number in range(100)}
     rig.look()
     assert tickets(rig.reads[0]) == list(range(100))
+    assert len(rig.sweeps()) < 200, "and longer again after that"
 
 
 def test_a_sweep_that_fails_is_tried_again(rig: Rig) -> None:
