@@ -17,3 +17,19 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     made.start()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def links_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Return links that the tests of a module share; use it through `attached`."""
+    made = Rig(tmp_path_factory.mktemp("links"))
+    made.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def attached(links_of_the_module: Rig) -> Rig:
+    """Return attached links for a test that ends none of them and leaves no call behind."""
+    links_of_the_module.renew()
+    return links_of_the_module

@@ -23,7 +23,7 @@ FAKE_API = "tests.broker_adapter.fake_api"
 
 def fake_settings(*, links: str = "three", **terminal: Any) -> Settings:
     """Return settings for the fake API."""
-    adapter = Adapter(symbols=("EURUSD",), deadlines=Deadlines(start_s=20.0))
+    adapter = Adapter(symbols=("EURUSD",), deadlines=Deadlines(start_s=20.0), sweep_interval_s=0.2)
     adapter = msgspec.structs.replace(adapter, links=links)
     return Settings(terminal=Terminal(api=FAKE_API, **terminal), adapter=adapter)
 
@@ -78,6 +78,13 @@ class Rig:
         for role in roles or tuple(LinkRole):
             result = self.call(role, Attach(str(self.folder)))
             assert result.ok, result
+
+    def renew(self) -> None:
+        """Make everything as it was at first, but the links, which are attached."""
+        self.behave({})
+        for left in ("account.json", "calls.txt", "ticks.npy", *(each.name for each in self.folder.glob("*.taken"))):
+            (self.folder / left).unlink(missing_ok=True)
+        self.attach()
 
     def close(self) -> None:
         """End everything."""

@@ -45,16 +45,15 @@ def a_send(rig: Rig, *, ahead_s: float = 10.0, login: int = 1001, clip: Clip | N
     return Send(request, login, "Fake-Server", str(rig.folder), deadline_ns, clip)
 
 
-def test_values_arrive_typed(rig: Rig) -> None:
-    rig.attach()
-    account = rig.call(FEED, Call("account_info")).decode(ApiAccount)
+def test_values_arrive_typed(attached: Rig) -> None:
+    account = attached.call(FEED, Call("account_info")).decode(ApiAccount)
     assert (account.login, account.server, account.balance) == (1001, "Fake-Server", 10_000.0)
-    assert rig.call(BULK, Call("symbols_total")).decode(int) == 2
+    assert attached.call(BULK, Call("symbols_total")).decode(int) == 2
 
 
-def test_three_links_are_three_processes(rig: Rig) -> None:
-    assert len(set(rig.links.pids().values())) == 3
-    assert all(pid != os.getpid() for pid in rig.links.pids().values())
+def test_three_links_are_three_processes(attached: Rig) -> None:
+    assert len(set(attached.links.pids().values())) == 3
+    assert all(pid != os.getpid() for pid in attached.links.pids().values())
 
 
 def test_one_shared_link_plays_all_roles(tmp_path: Path) -> None:
@@ -69,10 +68,9 @@ def test_one_shared_link_plays_all_roles(tmp_path: Path) -> None:
         rig.close()
 
 
-def test_failure_carries_the_last_error(rig: Rig) -> None:
-    rig.attach()
-    rig.behave({"account_info": {"error": [-1, "Terminal: Call failed"]}})
-    result = rig.call(FEED, Call("account_info"))
+def test_failure_carries_the_last_error(attached: Rig) -> None:
+    attached.behave({"account_info": {"error": [-1, "Terminal: Call failed"]}})
+    result = attached.call(FEED, Call("account_info"))
     assert (result.status, result.code, result.text) == ("failed", -1, "Terminal: Call failed")
     with pytest.raises(NoAnswer, match="Call failed"):
         result.decode(ApiAccount)
@@ -84,16 +82,15 @@ def test_an_unattached_link_says_so(rig: Rig) -> None:
     assert isinstance(result.error(), NotReady)
 
 
-def test_what_the_api_raises_is_reported(rig: Rig) -> None:
-    rig.attach()
-    rig.behave({"account_info": {"raise": "odd"}})
-    result = rig.call(FEED, Call("account_info"))
+def test_what_the_api_raises_is_reported(attached: Rig) -> None:
+    attached.behave({"account_info": {"raise": "odd"}})
+    result = attached.call(FEED, Call("account_info"))
     assert (result.status, result.code, result.text) == ("failed", RAISED, "RuntimeError: odd")
 
 
 @pytest.mark.parametrize("function", ["order_send", "shutdown", "login", "Buy", "__import__"])
-def test_only_reading_functions_are_called_by_name(rig: Rig, function: str) -> None:
-    assert rig.call(TRADE, Call(function)).code == REFUSED
+def test_only_reading_functions_are_called_by_name(attached: Rig, function: str) -> None:
+    assert attached.call(TRADE, Call(function)).code == REFUSED
 
 
 def test_a_missing_api_module_is_a_clear_failure(tmp_path: Path) -> None:
@@ -181,42 +178,38 @@ def test_the_queue_is_bounded_and_never_calls_back_at_once(rig: Rig) -> None:
     assert sum(not r.ok and not r.was_sent for r in results) >= 298
 
 
-def test_an_order_is_sent_once(rig: Rig) -> None:
-    rig.attach()
-    outcome = rig.call(TRADE, a_send(rig)).decode(SendOutcome)
+def test_an_order_is_sent_once(attached: Rig) -> None:
+    outcome = attached.call(TRADE, a_send(attached)).decode(SendOutcome)
     assert outcome.not_sent == ""
     assert outcome.result is not None
     assert (outcome.result.retcode, outcome.result.request.comment) == (10_009, "c")
     assert outcome.sent_ns <= outcome.done_ns
-    assert len(rig.calls("order_send")) == 1
+    assert len(attached.calls("order_send")) == 1
 
 
-def test_an_order_is_not_sent_late_or_to_another_account(rig: Rig) -> None:
-    rig.attach()
-    assert rig.call(TRADE, a_send(rig, ahead_s=-0.001)).decode(SendOutcome).not_sent == "deadline"
-    assert rig.call(TRADE, a_send(rig, login=5)).decode(SendOutcome).not_sent == "wrong_account"
-    assert not rig.calls("order_send")
+def test_an_order_is_not_sent_late_or_to_another_account(attached: Rig) -> None:
+    assert attached.call(TRADE, a_send(attached, ahead_s=-0.001)).decode(SendOutcome).not_sent == "deadline"
+    assert attached.call(TRADE, a_send(attached, login=5)).decode(SendOutcome).not_sent == "wrong_account"
+    assert not attached.calls("order_send")
 
 
 def test_an_order_is_not_sent_by_an_unattached_link(rig: Rig) -> None:
     assert rig.call(TRADE, a_send(rig)).decode(SendOutcome).not_sent == "not_attached"
 
 
-def test_an_exit_is_clipped_to_the_position_as_it_is(rig: Rig) -> None:
-    rig.attach()
-    assert rig.call(TRADE, a_send(rig, clip=Clip(4))).decode(SendOutcome).not_sent == "position_gone"
-    rig.behave({"positions_get": {"positions": [{"ticket": 4, "volume": 0.1}]}})
-    outcome = rig.call(TRADE, a_send(rig, clip=Clip(4))).decode(SendOutcome)
+def test_an_exit_is_clipped_to_the_position_as_it_is(attached: Rig) -> None:
+    assert attached.call(TRADE, a_send(attached, clip=Clip(4))).decode(SendOutcome).not_sent == "position_gone"
+    attached.behave({"positions_get": {"positions": [{"ticket": 4, "volume": 0.1}]}})
+    outcome = attached.call(TRADE, a_send(attached, clip=Clip(4))).decode(SendOutcome)
     assert outcome.volume == 0.1
     assert outcome.result is not None
     assert outcome.result.request.volume == 0.1
 
 
 @pytest.mark.parametrize("failure", [{"error": [-10_002, "IPC recv failed"]}, {"raise": "odd"}])
-def test_a_failed_order_send_never_looks_unsent(rig: Rig, failure: dict[str, object]) -> None:
-    rig.attach()
-    rig.behave({"order_send": failure})
-    outcome = rig.call(TRADE, a_send(rig)).decode(SendOutcome)
+def test_a_failed_order_send_never_looks_unsent(attached: Rig, failure: dict[str, object]) -> None:
+    attached.behave({"order_send": failure})
+    outcome = attached.call(TRADE, a_send(attached)).decode(SendOutcome)
     assert outcome.not_sent == ""
     assert outcome.result is None
     assert outcome.code in {-10_002, RAISED}
@@ -232,13 +225,12 @@ def test_login_only_after_a_mismatch(rig: Rig) -> None:
     assert attached.account.login == 2002
 
 
-def test_trade_poll_hands_over_the_history_once(rig: Rig) -> None:
-    rig.attach()
-    first = rig.call(FEED, PollTrade(1, 2_000_000_000)).decode(TradePolled)
+def test_trade_poll_hands_over_the_history_once(attached: Rig) -> None:
+    first = attached.call(FEED, PollTrade(1, 2_000_000_000)).decode(TradePolled)
     assert (first.complete, first.more, first.deals) == (True, False, ())
-    again = rig.call(FEED, PollTrade(1, 2_000_000_000, first.serial)).decode(TradePolled)
+    again = attached.call(FEED, PollTrade(1, 2_000_000_000, first.serial)).decode(TradePolled)
     assert not again.complete
-    lost = rig.call(FEED, PollTrade(1, 2_000_000_000, first.serial)).decode(TradePolled)
+    lost = attached.call(FEED, PollTrade(1, 2_000_000_000, first.serial)).decode(TradePolled)
     assert lost.complete  # an answer that never arrived: everything again
 
 
@@ -252,13 +244,13 @@ def test_orphans_are_ended_before_anything_else(rig: Rig, tmp_path: Path) -> Non
     assert another.read() == []
 
 
-def test_a_second_adapter_leaves_the_links_of_the_first_alone(rig: Rig) -> None:
-    pids = rig.links.pids()
+def test_a_second_adapter_leaves_the_links_of_the_first_alone(attached: Rig) -> None:
+    pids = attached.links.pids()
     with pytest.raises(InitialisationFailed, match="another adapter"):
-        Links(rig.loop, rig.loop.context, rig.settings, home=rig.home)
-    assert rig.call(TRADE, Call("version")).ok
-    assert rig.links.pids() == pids
-    assert {each.pid for each in LinkList(rig.home.adapter).read()} == set(pids.values())
+        Links(attached.loop, attached.loop.context, attached.settings, home=attached.home)
+    assert attached.call(TRADE, Call("version")).ok
+    assert attached.links.pids() == pids
+    assert {each.pid for each in LinkList(attached.home.adapter).read()} == set(pids.values())
 
 
 def test_links_are_listed_and_end_with_close(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ LIVELY = "suffix = '.m'\nhistory_days = 0.05\n[feed]\nticks_per_second = 20.0\n"
 ADAPTER = """[adapter]
 timeframes = ['S1', 'S5', 'M1']
 symbols = ['EURUSD', 'GBPUSD', 'USDJPY', 'XAUUSD', 'NOSUCH']
+[adapter.deadlines]
+query_s = 2.0
 """
 CANARY = "c4n4ry-p4ssw0rd"
 DAY_MS = 86_400_000

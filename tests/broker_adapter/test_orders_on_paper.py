@@ -29,9 +29,9 @@ port = PORT
 [adapter]
 symbols = ["EURUSD"]
 server_time = "ny+7"
-not_executed_after_s = 3.0
+not_executed_after_s = 2.0
 [adapter.deadlines]
-order_send_s = 2.0
+order_send_s = 1.5
 [adapter.risk]
 max_volume_per_symbol = 50.0
 max_positions = 500
@@ -175,7 +175,7 @@ def test_a_hung_order_send_is_killed_and_decided_by_evidence(adapter: Adapter, *
 
 
 def test_a_timeout_with_a_late_fill_is_found(adapter: Adapter) -> None:
-    set_fault(adapter.terminal, "late_fill", ms=1500)
+    set_fault(adapter.terminal, "late_fill", ms=1000)
     with pytest.raises(UnknownOutcome):
         submit(adapter, "late")
     assert adapter.state("late").retcode == 10012
@@ -200,8 +200,8 @@ def test_the_adapter_killed_with_an_order_in_the_terminal(adapter: Adapter) -> N
     )
     eventually(lambda: _in_flight(adapter, "killed"), timeout_s=20, what="the order on its way")
     adapter.kill()
-    asking.communicate(timeout=60)
     adapter.start()
+    asking.communicate(timeout=60)
     eventually(lambda: adapter.state("killed").state not in {"unknown", "intended"}, timeout_s=30, what="a decision")
     outcome = adapter.state("killed")
     assert outcome.state == ("done" if outcome.filled_volume else "not_executed")
