@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from broker_adapter.intents import CHANGING_ORDERS, Intent
-from broker_adapter.journal_records import Appender, Record
+from broker_adapter.journal_records import Appender, Record, column
 from broker_adapter.journal_schema import damaged, open_for_reading, open_for_writing
 from broker_adapter.sole_owner import lock_folder
 from broker_adapter.witnesses import first_intent_number
@@ -175,11 +175,13 @@ class Journal:
     def intent_by_order(self, order: int) -> Intent | None:
         """Return the stored intent that made the order of that ticket."""
         query = "SELECT body FROM intents WHERE order_ticket = ? AND order_ticket != 0 ORDER BY number"
-        return next((found for found in self._many(query, (order,)) if found.action not in CHANGING_ORDERS), None)
+        return next(
+            (found for found in self._many(query, (column(order),)) if found.action not in CHANGING_ORDERS), None
+        )
 
     def opener_of(self, position: int) -> Intent | None:
         """Return the stored intent that opened the position of that identifier."""
-        return self._one("position = ? AND position != 0 AND opens = 1 ORDER BY number", position)
+        return self._one("position = ? AND position != 0 AND opens = 1 ORDER BY number", column(position))
 
     def live_intents(self) -> tuple[Intent, ...]:
         """Return the intents that the desk has to go on looking at, oldest first."""

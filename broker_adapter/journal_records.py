@@ -56,6 +56,11 @@ _PUT_META = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET valu
 _COUNT_INTENTS = "UPDATE meta SET value = ? WHERE key = 'next_intent' AND CAST(value AS INTEGER) < ?"
 
 
+def column(ticket: int) -> int:
+    """Return a ticket as SQLite holds it: the terminal's are unsigned with 64 bits, a column has a sign."""
+    return ticket - (1 << 64) if ticket >= 1 << 63 else ticket
+
+
 class Appender:
     """Writes records inside one transaction; offsets follow each other without holes."""
 
@@ -124,8 +129,8 @@ class Appender:
                 int(intent.live),
                 int(intent.opens),
                 int(intent.filled_volume > 0),
-                intent.order,
-                intent.position,
+                column(intent.order),
+                column(intent.position),
                 wall_ms,
                 _encode(intent),
             ),
@@ -133,7 +138,7 @@ class Appender:
         self._connection.execute(_COUNT_INTENTS, (str(intent.number + 1), intent.number + 1))
 
     def _put_known(self, record: KnownRecord) -> None:
-        place = (record.server, record.login, record.kind, record.ticket)
+        place = (record.server, record.login, record.kind, column(record.ticket))
         if record.value is None:
             self._connection.execute(
                 "DELETE FROM known WHERE server = ? AND login = ? AND kind = ? AND ticket = ?", place

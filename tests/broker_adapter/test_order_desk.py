@@ -659,3 +659,21 @@ def test_where_positions_net_a_close_is_clipped_to_what_is_open(world: World, ma
     world.journal.let_through()
     ((command, _),) = world.link.taken
     assert command.clip == (Clip(position) if clipped else None)
+
+
+def test_tickets_of_64_bits_are_told_and_kept(world: World) -> None:
+    ticket = opened(world)
+    largest = 2**64 - 1
+    found = msgspec.structs.replace(world.broker.positions[ticket], ticket=largest, identifier=largest, magic=largest)
+    world.broker.positions[largest] = msgspec.structs.replace(found, comment="")
+    world.broker.deals.append(msgspec.structs.replace(world.broker.deals[0], ticket=largest, order=largest, magic=0))
+    world.wait(1)
+    told = [e.body.position.identifier for e in world.published if isinstance(e.body, PositionEvent)]
+    assert told == [ticket, largest]
+    world.crash()
+    world.restart()
+    world.ready()
+    assert len([e for e in world.published if isinstance(e.body, PositionEvent)]) == 2  # known from before
+    caller = world.ask(close(largest))
+    world.settle()
+    assert caller.outcome.state == "done"
