@@ -104,6 +104,7 @@ def _headline(document: SystemStatus) -> Text:
 
 def _processes(document: SystemStatus) -> Table:
     table = _table("process", "state", "pid", "uptime", "restarts", "pong age", "lag", "cpu", "memory", "")
+    table.columns[-1].no_wrap = False  # where it is narrow the remark is cut, before anything else
     terminal = document.terminal
     table.add_row(
         "terminal",

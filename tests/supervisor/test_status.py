@@ -130,6 +130,20 @@ def test_a_strategy_tells_what_it_did() -> None:
     assert status.report_detail(None) == ""
 
 
+def test_in_80_columns_only_the_remark_is_cut(document: SystemStatus) -> None:
+    node = msgspec.structs.replace(
+        process("ml_logger"), pid=1234567, cpu_percent=100.0, memory_mb=1024.0, detail="filling history: 10 to go"
+    )
+    document = msgspec.structs.replace(document, nodes=(node,))
+    console = Console(file=StringIO(), width=80)
+    console.print(view.render(document))
+    assert isinstance(console.file, StringIO)
+    line = next(line for line in console.file.getvalue().splitlines() if line.startswith("ml_logger"))
+    assert line.split()[:3] == ["ml_logger", "running", "1234567"]
+    assert "100 % 1024 MB f" in line
+    assert line.rstrip().endswith("…")
+
+
 def test_the_view_shows_what_matters(document: SystemStatus) -> None:
     console = Console(file=StringIO(), width=160, force_terminal=False)
     console.print(view.render(document))
