@@ -10,6 +10,7 @@ connected reads; an active order is final only when the history says so.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import msgspec
@@ -209,11 +210,18 @@ def _remembered(old: dict[int, int], new: dict[int, int], oldest_ms: int) -> dic
     return {ticket: ms for ticket, ms in {**old, **new}.items() if ms >= oldest_ms or ticket in new}
 
 
-def _position_facts(position: Position) -> tuple[int, int, float, float, float, float]:
+def _position_facts(position: Position) -> tuple[object, ...]:
     p = position
-    return (p.ticket, p.type, p.volume, p.price_open, p.sl, p.tp)
+    return _comparable(p.ticket, p.type, p.volume, p.price_open, p.sl, p.tp)
 
 
-def _order_facts(order: Order) -> tuple[int, int, float, float, float, float, float, int]:
+def _order_facts(order: Order) -> tuple[object, ...]:
     o = order
-    return (o.type, o.state, o.volume_current, o.price_open, o.price_stoplimit, o.sl, o.tp, o.time_expiration_ms)
+    return _comparable(
+        o.type, o.state, o.volume_current, o.price_open, o.price_stoplimit, o.sl, o.tp, o.time_expiration_ms
+    )
+
+
+def _comparable(*facts: float) -> tuple[object, ...]:
+    # A NaN equals nothing, itself included: it would be told as a change at every read.
+    return tuple("NaN" if math.isnan(fact) else fact for fact in facts)

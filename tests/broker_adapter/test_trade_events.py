@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -147,6 +148,14 @@ def test_the_close_of_an_old_position_is_told_at_once() -> None:
     follower.read(position(1))
     closed = follower.read(deals=(deal(3, 1, entry=1),))
     assert [one.body.change for one in closed.events if isinstance(one.body, PositionEvent)] == ["closed"]
+
+
+def test_a_price_that_is_no_number_is_told_once() -> None:
+    follower = Follower()
+    for reads in range(3):
+        odd = math.nan * 1.0  # another object each time, as decoding makes them
+        changes = follower.read(position(1, sl=odd), orders=(order(5, price_open=odd),))
+        assert len(changes.events) == (0 if reads else 2)
 
 
 def test_time_without_a_connection_is_no_absence() -> None:
