@@ -9,30 +9,32 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import msgspec
 
 from broker_adapter.account_watch import AccountWatch, stops_id
-from broker_adapter.broker_state import MARGIN_HEDGING, VOLUME_EPSILON, BrokerRead
+from broker_adapter.broker_state import MARGIN_HEDGING, BrokerRead
 from broker_adapter.intent_book import IntentBook
 from broker_adapter.intents import Intent, fingerprint_of
 from broker_adapter.journal import Journal
 from broker_adapter.link_messages import Clip, Send
 from broker_adapter.link_results import LinkResult
+from broker_adapter.new_intents import Named, accepted_intent, refused_intent
+from broker_adapter.order_checks import check_before_sending, check_conflicts
 from broker_adapter.order_ledger import Batch, OrderLedger
-from broker_adapter.order_requests import Draft, draft, finite, trade_request
+from broker_adapter.order_market import Market
+from broker_adapter.order_requests import Draft, draft, trade_request
 from broker_adapter.order_states import OPEN, UNDECIDED, State
 from broker_adapter.outcomes import Judgement, judge, refusal, unknown, with_tickets
 from broker_adapter.retcodes import Verdict
-from broker_adapter.risk_gate import Exposure, RiskGate, closing_volume, is_working, refused
+from broker_adapter.risk_gate import Exposure, RiskGate, is_working
 from broker_adapter.send_queue import LinkCaller, SendQueue
-from broker_adapter.witnesses import KnownTickets, make_comment, make_magic
+from broker_adapter.witnesses import KnownTickets, make_magic
 from market.instrument import Instrument
-from market.risk import RiskCode, TradingMode
+from market.risk import TradingMode
 from mt5bus.settings import Settings
 from protocol.clock import Clock
-from protocol.errors import BusError, NotReady, StateConflict, TryAgainLater, ValidationFailed
+from protocol.errors import BusError, NotReady, TryAgainLater, ValidationFailed
 from protocol.messages import (
     Account,
     Event,
@@ -50,44 +52,6 @@ _STALE_READ_S = 5.0  # an account read longer ago than this says nothing about n
 _DAY_MS = 86_400_000
 
 log = logging.getLogger(__name__)
-
-
-class Market(Protocol):
-    """What the desk needs to know of symbols, prices and time."""
-
-    def instrument(self, symbol: str) -> Instrument:
-        """Return the specification. Raises NotFound or NotReady."""
-        ...
-
-    def quote(self, symbol: str) -> Quote | None:
-        """Return the newest quote."""
-        ...
-
-    def market_ms(self) -> int:
-        """Return market time, UTC milliseconds."""
-        ...
-
-    def check_connection(self) -> None:
-        """Return if the trade link is attached. Raises NotReady or CircuitOpen."""
-        ...
-
-    def to_server_ms(self, utc_ms: int) -> int:
-        """Return what the server's clock shows at a moment."""
-        ...
-
-    def to_utc_ms(self, server_ms: int) -> int:
-        """Return the moment that the server's clock shows as `server_ms`."""
-        ...
-
-    @property
-    def server_time_known(self) -> bool:
-        """Whether the server's offset from UTC is more than assumed."""
-        ...
-
-    @property
-    def data_path(self) -> str:
-        """Data folder of the terminal that orders are meant for; empty if any will do."""
-        ...
 
 
 class OrderDesk:
@@ -337,7 +301,9 @@ class OrderDesk:
         account = self._watch.account
         assert account is not None
         exposure = self.exposure()
-        self._check_conflicts(order, exposure)
+        position = self.position(order.ticket)
+        held = 0.0 if position is None else position.volume
+        check_conflicts(order, exposure, held=held, one_magic=bool(self._adapter.fixed_magic))
         self.gate.check(
             order,
             account=account,
@@ -349,51 +315,11 @@ class OrderDesk:
             server_time_known=self._market.server_time_known,
         )
 
-    def _check_conflicts(self, order: Draft, exposure: Exposure) -> None:
-        if order.action == "close":
-            position = self.position(order.ticket)
-            held = 0.0 if position is None else position.volume
-            closing = closing_volume(exposure, order.position)
-            if closing + order.volume > held + VOLUME_EPSILON:
-                raise StateConflict(
-                    f"position {order.ticket} has {held:g} lots, of which {closing:g} are being closed already (or may "
-                    f"have been, their outcome being unknown): {order.volume:g} more would be too many",
-                    {"closing": f"{closing:g}", "volume": f"{held:g}"},
-                )
-        for other in exposure.intents:
-            if not is_working(other):
-                continue
-            same_position = order.position and other.position == order.position
-            if order.action == "modify_position" == other.action and same_position:
-                raise StateConflict(
-                    f"SL and TP of position {order.ticket} are being changed already by {other.client_order_id} "
-                    f"({other.state}): wait for its outcome"
-                )
-            same_order = order.order and other.order == order.order and order.action in {"modify_order", "cancel"}
-            if same_order and other.action == order.action:
-                raise StateConflict(f"order {order.order} is being changed already by {other.client_order_id}")
-            if self._adapter.fixed_magic and order.opens and other.opens and other.symbol == order.symbol:
-                raise StateConflict(
-                    f"with one fixed magic number there can be one opening order on {order.symbol} at a time: "
-                    f"{other.client_order_id} is {other.state}"
-                )
-
     def _refuse(self, request: OrderRequest, error: BusError) -> Intent:
         account = self._watch.account
         assert account is not None
         number = self._journal.next_intent_number()
-        intent = Intent(
-            number=number,
-            client_order_id=request.client_order_id,
-            fingerprint=fingerprint_of(request),
-            server=account.server,
-            login=account.login,
-            strategy="".join(sign for sign in request.strategy if " " <= sign <= "~"),
-            action=_ACTIONS[request.kind],
-            state=State.RECEIVED,
-            created_ms=self._market.market_ms(),
-            **finite(request),
-        ).moved(State.REFUSED, code=error.code, text=error.text, details=error.details)
+        intent = refused_intent(request, error, account, number=number, now_ms=self._market.market_ms())
         batch = Batch()
         entered = self.ledger.change(batch, intent)
         self.ledger.commit(batch)
@@ -405,36 +331,14 @@ class OrderDesk:
         account = self._watch.account
         assert account is not None
         number = self._journal.next_intent_number()
-        intent = Intent(
-            number=number,
-            client_order_id=client_order_id,
-            fingerprint=fingerprint,
-            server=account.server,
-            login=account.login,
-            strategy=strategy,
-            action=order.action,
-            state=State.RECEIVED,
-            symbol=order.symbol,
-            created_ms=self._market.market_ms(),
-            broker_symbol=order.broker_symbol,
-            side=order.side,
-            order_type=order.type,
-            volume=order.volume,
-            price=order.price,
-            stoplimit=order.stoplimit,
-            sl=order.sl,
-            tp=order.tp,
-            deviation_points=order.deviation_points,
-            filling=order.filling,
-            expiration_ms=order.expiration_ms,
+        intent = accepted_intent(
+            order,
+            account,
+            Named(number, client_order_id, fingerprint, strategy, parent),
             magic=self._magic(strategy, number),
-            comment=make_comment(number, order.users_comment),
-            ticket=order.ticket,
-            position=order.position,
-            order=order.order,
             known=self._known_tickets(order.symbol),
-            parent=parent,
-        ).moved(State.INTENDED)
+            now_ms=self._market.market_ms(),
+        )
         batch = Batch()
         entered = self.ledger.change(batch, intent)
         if order.action == "modify_position" and not parent:
@@ -466,7 +370,8 @@ class OrderDesk:
         if intent is None or intent.state is not State.INTENDED:
             return None
         try:
-            self._check_before_sending(intent, deadline_ns)
+            late_ms = (self._clock.monotonic_ns() - deadline_ns) // 1_000_000
+            check_before_sending(intent, self._watch.account, self.gate, late_ms=late_ms)
             request = trade_request(intent, self._market.quote(intent.symbol), self._market.to_server_ms)
         except BusError as error:
             self._enter(refusal(intent, Judgement(Verdict.REFUSED, type(error), error.text)))
@@ -475,20 +380,6 @@ class OrderDesk:
         # Where positions net, closing more than is open would open the other side.
         clip = Clip(intent.ticket) if intent.action == "close" and self.margin_mode != MARGIN_HEDGING else None
         return Send(request, intent.login, intent.server, self._market.data_path, deadline_ns, clip)
-
-    def _check_before_sending(self, intent: Intent, deadline_ns: int) -> None:
-        account = self._watch.account
-        if account is None or (account.server, account.login) != (intent.server, intent.login):
-            raise StateConflict("not sent: the terminal is on another account")
-        late_ms = (self._clock.monotonic_ns() - deadline_ns) // 1_000_000
-        if late_ms >= 0:
-            raise StateConflict(f"not sent: its time to live passed {late_ms} ms ago")
-        internal = intent.client_order_id.startswith("~")
-        halted = self.gate.mode is TradingMode.HALTED and not internal
-        if halted or (self.gate.mode is TradingMode.REDUCING and intent.opens):
-            raise refused(RiskCode.MODE, f"not sent: the trading mode became {self.gate.mode}")
-        if not self.gate.is_armed(account):
-            raise refused(RiskCode.NOT_ARMED, "not sent: the account is not armed")
 
     def _on_answer(self, number: int, answer: LinkResult) -> None:
         intent = self.book.by_number(number)
@@ -569,12 +460,3 @@ class OrderDesk:
         for intent in self.book.held():
             if intent.position == change.position and intent.state is State.DONE and intent.stops == "unchecked":
                 self.ledger.amend(batch, msgspec.structs.replace(intent, stops="ok"))
-
-
-_ACTIONS = {
-    "submit_order": "open",
-    "close_position": "close",
-    "modify_position": "modify_position",
-    "modify_order": "modify_order",
-    "cancel_order": "cancel",
-}
