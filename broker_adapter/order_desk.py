@@ -126,7 +126,12 @@ class OrderDesk:
     @property
     def in_flight(self) -> bool:
         """Whether an order is with the terminal, or on its way there."""
-        return any(intent.state in OPEN for intent in self.book.held())
+        # One that was answered, and whose effect is only looked for, is with nobody: a terminal that hung since may go.
+        with_link = self._queue.with_link
+        return any(
+            intent.state in OPEN and (intent.state is not State.SENT or intent.number == with_link)
+            for intent in self.book.held()
+        )
 
     @property
     def mode(self) -> TradingMode:

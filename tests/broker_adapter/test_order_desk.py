@@ -677,3 +677,14 @@ def test_tickets_of_64_bits_are_told_and_kept(world: World) -> None:
     caller = world.ask(close(largest))
     world.settle()
     assert caller.outcome.state == "done"
+
+
+def test_an_answered_order_is_not_in_flight_while_the_account_cannot_be_read(world: World) -> None:
+    world.ask(buy())
+    assert world.desk.in_flight
+    world.journal.let_through()
+    assert world.desk.in_flight
+    world.link.execute()
+    assert world.desk.in_flight
+    world.link.answer()
+    assert not world.desk.in_flight  # else a terminal that hung right then could never be restarted
