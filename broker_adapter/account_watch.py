@@ -98,6 +98,11 @@ class AccountWatch:
         """Look for the effect of an order that the terminal accepted."""
         self._settling[intent.number] = _Settling(judgement, self._clock.monotonic_ns())
 
+    def expects(self, number: int) -> bool:
+        """Say whether the effect of an accepted order may still show, were the account only read."""
+        settling = self._settling.get(number)
+        return settling is not None and self._clock.monotonic_ns() - settling.answered_ns < SETTLE_S * 1e9
+
     def unseen(self) -> tuple[Intent, ...]:
         """Return done orders that the last read's positions may not show yet."""
         return tuple(intent for intent, _ in self._unseen.values())

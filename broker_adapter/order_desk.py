@@ -126,10 +126,12 @@ class OrderDesk:
     @property
     def in_flight(self) -> bool:
         """Whether an order is with the terminal, or on its way there."""
-        # One that was answered, and whose effect is only looked for, is with nobody: a terminal that hung since may go.
+        # One that was answered some time ago, and whose effect no read shows, is with nobody: a terminal that hung
+        # right after its answer may be restarted.
         with_link = self._queue.with_link
         return any(
-            intent.state in OPEN and (intent.state is not State.SENT or intent.number == with_link)
+            intent.state in OPEN
+            and (intent.state is not State.SENT or intent.number == with_link or self._watch.expects(intent.number))
             for intent in self.book.held()
         )
 

@@ -687,4 +687,6 @@ def test_an_answered_order_is_not_in_flight_while_the_account_cannot_be_read(wor
     world.link.execute()
     assert world.desk.in_flight
     world.link.answer()
+    assert world.desk.in_flight
+    world.clock.advance(2.1)
     assert not world.desk.in_flight  # else a terminal that hung right then could never be restarted
