@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 
-from mt5bus import processes
 from mt5bus.chaos.schedule import Action
 from paper_terminal.channel import ChannelBroken, NoTerminal
 from paper_terminal.faults import clear_faults, set_fault
@@ -112,21 +111,14 @@ class Actor:
 
 
 def processes_of(home: Path) -> list[psutil.Process]:
-    """Return every process whose command line names this home."""
-    return [process for process in psutil.process_iter() if _names(process, str(home))]
+    """Return the terminal, nodes and supervisor that run on a home; not who merely names it, such as the harness."""
+    return [process for process in psutil.process_iter() if _runs_on(process, str(home))]
 
 
-def end_all(home: Path) -> list[str]:
-    """End by force what still runs on a home; return what that was."""
-    left = processes_of(home)
-    for process in left:
-        processes.kill(process)
-    return [f"process {process.pid}" for process in left]
-
-
-def _names(process: psutil.Process, home: str) -> bool:
+def _runs_on(process: psutil.Process, home: str) -> bool:
     try:
-        words = process.cmdline() if process.pid != os.getpid() else []
+        words = process.cmdline()
     except psutil.Error:
         return False
-    return any(word == home or word.startswith(home + os.sep) for word in words)
+    of_home = any(word == home or word.startswith(home + os.sep) for word in words)
+    return of_home and any(module in words for module in _MODULES.values())

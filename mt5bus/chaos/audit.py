@@ -71,7 +71,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         followed: What the harness's subscriber was told, in that order.
         resyncs: How often it had to begin anew.
-        ticks, ticks_lost: How many ticks it was given, healed ones included; and how many it never got.
+        ticks: How many it was given, healed ones included.
+        ticks_given_up: How many of those that the adapter numbered could not be had.
+        ticks_unseen: How many of the broker's it never got, between the first and the last of each life of the adapter.
         logged: The adapter's event log.
         told_refused: Orders of which the strategy was told that they never took effect, and the log may know nothing.
         replayed_otherwise: Where a replay of the dispatch log first decides something else; empty if nowhere.
@@ -81,7 +83,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     followed: tuple[Event, ...]
     resyncs: int
     ticks: int
-    ticks_lost: int
+    ticks_given_up: int
+    ticks_unseen: int
     logged: tuple[Event, ...]
     decisions: tuple[Decided, ...]
     told_refused: frozenset[str]
@@ -141,7 +144,8 @@ def audit(found: Evidence) -> tuple[Row, ...]:
         _broken("events missing or out of order at the subscriber", _follower_faults(found)),
         _broken("facts told twice", _told_twice(found.logged)),
         Row("ticks at the subscriber", found.ticks),
-        Row("ticks missing after healing", found.ticks_lost, True),
+        Row("ticks given up after healing", found.ticks_given_up, True),
+        Row("ticks of the broker that never came", found.ticks_unseen, True),
         Row("deals at the broker", len(found.broker_deals)),
         _broken("deals not told as events", _untold_deals(found)),
         _broken("final orders not told as events", _untold_orders(found)),

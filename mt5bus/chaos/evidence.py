@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from mt5bus.errors import ProcessError
 from mt5bus.home import file_name
 from paper_terminal import client as terminal_api
 from protocol.messages import OrderRequest
+from protocol.ticks import TickArray, ticks_array
 from strategy.dispatch_log import read_log
 from strategy.inputs import Fired, Input, Occurred, Refused
 from strategy.replay import first_difference, logged, replay
@@ -35,7 +37,13 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
         OSError: The dispatch log cannot be read.
         DataInvalid: It begins in the middle of a life.
     """
-    orders, deals, positions = _at_broker(loaded)
+    if not terminal_api.initialize(str(paper_folder(loaded))):
+        raise ProcessError(f"the paper terminal cannot be asked for its records: {terminal_api.last_error()}")
+    try:
+        orders, deals, positions = _at_broker()
+        received, unseen = _ticks(watch)
+    finally:
+        terminal_api.shutdown()
     with client_of(loaded) as bus:
         entries = tuple(bus.events(0))
         ours = tuple(BrokerPosition(each.ticket, each.volume, each.sl, each.tp) for each in bus.positions())
@@ -52,8 +60,9 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
     return Evidence(
         followed=tuple(watch.events),
         resyncs=watch.resyncs,
-        ticks=watch.ticks,
-        ticks_lost=watch.ticks_lost,
+        ticks=received,
+        ticks_given_up=watch.ticks_lost,
+        ticks_unseen=unseen,
         logged=entries,
         decisions=tuple(decisions),
         told_refused=frozenset(told_refused),
@@ -67,23 +76,41 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
     )
 
 
-def _at_broker(
-    loaded: Loaded,
-) -> tuple[tuple[BrokerOrder, ...], tuple[BrokerDeal, ...], tuple[BrokerPosition, ...]]:
+def _at_broker() -> tuple[tuple[BrokerOrder, ...], tuple[BrokerDeal, ...], tuple[BrokerPosition, ...]]:
     """Return the broker's orders, deals of symbols, and open positions, through the terminal's own client module."""
-    if not terminal_api.initialize(str(paper_folder(loaded))):
-        raise ProcessError(f"the paper terminal cannot be asked for its records: {terminal_api.last_error()}")
-    try:
-        active, done = terminal_api.orders_get(), terminal_api.history_orders_get(*_ALL_TIME)
-        deals, positions = terminal_api.history_deals_get(*_ALL_TIME), terminal_api.positions_get()
-        failed = terminal_api.last_error()
-    finally:
-        terminal_api.shutdown()
+    active, done = terminal_api.orders_get(), terminal_api.history_orders_get(*_ALL_TIME)
+    deals, positions = terminal_api.history_deals_get(*_ALL_TIME), terminal_api.positions_get()
+    failed = terminal_api.last_error()
     if active is None or done is None or deals is None or positions is None:
         raise ProcessError(f"the paper terminal did not give all its records: {failed}")
     orders = [_order(each, final=False) for each in active] + [_order(each, final=True) for each in done]
     found = (_deal(each) for each in deals)
     return tuple(orders), tuple(deal for deal in found if deal is not None), tuple(map(_position, positions))
+
+
+def _ticks(watch: Watch) -> tuple[int, int]:
+    """Return how many ticks the subscriber got, and how many of the broker's it did not.
+
+    Looked at is each life of the adapter, between its first and its last tick: a life begins with the newest tick.
+    """
+    received = unseen = 0
+    offset_s = 60 * watch.health.server_offset_minutes if watch.health is not None else 0
+    for (symbol, _), records in watch.ticks.items():
+        ours = ticks_array(b"".join(records))
+        received += len(ours)
+        first_ms, last_ms = int(ours["time_msc"][0]), int(ours["time_msc"][-1])
+        span_s = (first_ms // 1000 + offset_s, last_ms // 1000 + 1 + offset_s)
+        theirs = terminal_api.copy_ticks_range(symbol, *span_s, terminal_api.COPY_TICKS_ALL)
+        if theirs is None:
+            raise ProcessError(f"the paper terminal did not give its {symbol} ticks: {terminal_api.last_error()}")
+        at_broker = _counted(theirs, offset_ms=1000 * offset_s, from_ms=first_ms + 1, to_ms=last_ms - 1)
+        unseen += (at_broker - _counted(ours, offset_ms=0, from_ms=first_ms + 1, to_ms=last_ms - 1)).total()
+    return received, unseen
+
+
+def _counted(ticks: TickArray, *, offset_ms: int, from_ms: int, to_ms: int) -> Counter[tuple[int, float, float]]:
+    rows = zip((ticks["time_msc"] - offset_ms).tolist(), ticks["bid"].tolist(), ticks["ask"].tolist(), strict=True)
+    return Counter(row for row in rows if from_ms <= row[0] <= to_ms)
 
 
 def _order(order: Any, *, final: bool) -> BrokerOrder:

@@ -9,7 +9,7 @@ from threading import Event
 
 import msgspec
 
-from mt5bus.chaos.actions import Actor, NotNow, end_all
+from mt5bus.chaos.actions import Actor, NotNow
 from mt5bus.chaos.audit import Row, audit
 from mt5bus.chaos.configuration import START_S
 from mt5bus.chaos.evidence import collect
@@ -95,7 +95,6 @@ class ChaosRun:
         finally:
             loop.close()
             self._system.stop()
-            end_all(self._loaded.home.path)
 
     def _disturb_and_audit(self, loop: Loop, watch: Watch) -> Result:
         actor = Actor(paper_folder(self._loaded), pids=watch.pids, started_s=self._began_wall_s - 1)

@@ -76,7 +76,8 @@ class Watch:
         )
         self.events: list[Event] = []
         self.resyncs = 0
-        self.ticks = 0
+        self.ticks: dict[tuple[str, int], list[bytes]] = {}
+        """Tick records by symbol and life of the adapter, as they came."""
         self.undecided: dict[str, str] = {}
         """Our orders without a final state, with the state they are in."""
         self.health: Health | None = None
@@ -154,8 +155,8 @@ class Watch:
         if self.healthy:
             self.whole_s.append(min(self._healthy_s, self._running_s))
 
-    def _on_tick(self, _: str, batch: TickBatch) -> None:
-        self.ticks += len(batch)
+    def _on_tick(self, symbol: str, batch: TickBatch) -> None:
+        self.ticks.setdefault((symbol, batch.epoch), []).append(batch.records)
 
     def _on_event(self, event: Event) -> None:
         self.events.append(event)
