@@ -173,9 +173,9 @@ def test_margin_and_profit(system: PaperSystem) -> None:
 
 
 def test_bars_are_published_whole(system: PaperSystem) -> None:
-    system.until(lambda: any(bar.timeframe == "S5" for bar in system.of(BarUpdate)), what="a bar of S5")
-    bar = next(bar for bar in system.of(BarUpdate) if bar.timeframe == "S5")
-    assert bar.bar.open_time_ms % 5000 == 0
+    system.until(lambda: any(bar.timeframe == "S1" for bar in system.of(BarUpdate)), what="a bar of S1")
+    bar = next(bar for bar in system.of(BarUpdate) if bar.timeframe == "S1")
+    assert bar.bar.open_time_ms % 1000 == 0
     assert bar.revision == 0
 
 

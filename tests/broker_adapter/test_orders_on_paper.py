@@ -200,8 +200,9 @@ def test_the_adapter_killed_with_an_order_in_the_terminal(adapter: Adapter) -> N
     )
     eventually(lambda: _in_flight(adapter, "killed"), timeout_s=20, what="the order on its way")
     adapter.kill()
-    adapter.start()
+    asking.kill()  # its answer died with the adapter: it would only wait for its deadline
     asking.communicate(timeout=60)
+    adapter.start()
     eventually(lambda: adapter.state("killed").state not in {"unknown", "intended"}, timeout_s=30, what="a decision")
     outcome = adapter.state("killed")
     assert outcome.state == ("done" if outcome.filled_volume else "not_executed")
