@@ -18,7 +18,7 @@ import psutil
 
 from mt5bus import handover, paper, processes
 from mt5bus.config import Loaded
-from mt5bus.errors import Mt5busError, ProcessError
+from mt5bus.errors import ConfigError, Mt5busError, ProcessError
 from mt5bus.home import Home
 from mt5bus.processes import ProcessIdentity, module_command
 from mt5bus.settings import Bus, Settings
@@ -26,7 +26,7 @@ from protocol.errors import BusError
 from supervisor import instance
 from supervisor.children import ChildSpec, find_running, last_words
 from supervisor.control import Control
-from supervisor.specs import ADAPTER, TERMINAL, node_specs
+from supervisor.specs import ADAPTER, STRATEGY, TERMINAL, node_specs
 from supervisor.status import SystemStatus
 from supervisor.terminal import terminal_spec
 
@@ -34,6 +34,7 @@ SUPERVISOR = "supervisor"
 POLL_S = 0.1
 SUPERVISOR_START_S = 20.0
 KILL_S = 5.0
+STRATEGIES_CHECK_S = 20.0
 _ADAPTER_SOCKETS = ("streams", "queries", "orders")
 _TAKEN = {errno.EADDRINUSE, errno.EACCES}
 
@@ -65,7 +66,7 @@ def check_before_start(loaded: Loaded) -> dict[str, ProcessIdentity]:
     """Refuse a start that cannot succeed; return the processes of this home that run already, to be adopted.
 
     Raises:
-        ConfigError: The paper terminal refuses its table.
+        ConfigError: The paper terminal refuses its table, or a strategy cannot be used.
         ProcessError: A system runs on this home, or a port is in use.
         HomeError: The home cannot be made.
     """
@@ -76,7 +77,45 @@ def check_before_start(loaded: Loaded) -> dict[str, ProcessIdentity]:
     left.pop(SUPERVISOR, None)
     skipped = _ADAPTER_SOCKETS if ADAPTER in left else ()
     check_ports(loaded.settings.bus, skip=skipped)
+    if STRATEGY not in left:
+        check_strategies(loaded)
     return left
+
+
+def check_strategies(loaded: Loaded) -> None:
+    """Load the strategies once, in a process that then ends: theirs is a user's code, which may do anything.
+
+    One that takes long is left to the supervisor, who gives it all the time of a start.
+
+    Raises:
+        ConfigError: One cannot be loaded, or its parameters are wrong.
+    """
+    arguments = ["--home", str(loaded.home.path), "--check"]
+    if loaded.file is not None:
+        arguments += ["--config", str(loaded.file)]
+    flags = 0
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NO_WINDOW
+    try:
+        done = subprocess.run(
+            module_command("strategy", *arguments),
+            env=processes.child_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=STRATEGIES_CHECK_S,
+            creationflags=flags,
+        )
+    except subprocess.TimeoutExpired:
+        return
+    except OSError as error:
+        raise ProcessError(f"Python cannot be started ({error.strerror or error}): make .venv again") from error
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [processes.explain_exit(done.returncode)]
+        raise ConfigError(said[-1].removeprefix("Error: "))
 
 
 def check_ports(bus: Bus, *, skip: Iterable[str] = ()) -> None:

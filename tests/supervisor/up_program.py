@@ -37,5 +37,6 @@ if __name__ == "__main__":
     with (
         patch.object(launch, "supervisor_spec", supervisor_spec),
         patch.object(launch, "home_processes", home_processes),
+        patch.object(launch, "check_strategies", lambda _loaded: None),
     ):
         main()
