@@ -41,8 +41,11 @@ def chaos(minutes: float, seed: int, home: Path | None, config: Path | None) -> 
 
 
 def _run(minutes: float, seed: int, home: Path | None, config: Path | None) -> None:
-    from mt5bus.chaos.configuration import prepare
-    from mt5bus.chaos.harness import ChaosRun
+    try:
+        from mt5bus.chaos.configuration import prepare
+        from mt5bus.chaos.harness import ChaosRun
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"chaos needs the package '{error.name}': install with run.sh or run.ps1") from error
 
     folder = Path(tempfile.mkdtemp(prefix="mt5bus-chaos-"))
     place = home.absolute() if home is not None else folder / "home"
