@@ -13,8 +13,9 @@ from broker_adapter.order_requests import Draft
 from broker_adapter.risk_gate import closing_volume
 from market.instrument import Filling, FillingError, choose_filling, floor_to_step
 from market.risk import TradingMode
-from protocol.errors import BusError, NotReady, ValidationFailed
+from protocol.errors import BusError, NotReady, StateConflict, ValidationFailed
 from protocol.messages import (
+    Account,
     AlertEvent,
     ArmAccount,
     CancelOrder,
@@ -158,7 +159,10 @@ class OrderService:
             raise ValidationFailed(f"login: {request.login} is no account number", {"field": "login"})
         desk, account = self._desk, self._desk.account
         batch = Batch()
-        batch.records.extend(desk.gate.arm(request.login, armed=request.armed))
+        if request.armed:
+            batch.records.extend(desk.gate.arm(_account_to_arm(request, account)))
+        else:
+            batch.records.extend(desk.gate.disarm(request.login))
         word = "armed" if request.armed else "disarmed"
         now_ms = desk.now_ms
         body = AlertEvent(
@@ -168,6 +172,17 @@ class OrderService:
         batch.records.append(EventRecord(body, server, login, now_ms))
         batch.then.append(partial(caller.reply, Done(request.id, f"account {request.login} is {word}")))
         desk.ledger.commit(batch)
+
+
+def _account_to_arm(request: ArmAccount, account: Account | None) -> Account:
+    if account is None:
+        raise NotReady("no account has been read yet: arm it once the terminal is logged in")
+    if account.login != request.login:
+        raise StateConflict(
+            f"the terminal is on account {account.login} at {account.server}, not on {request.login}: nothing was"
+            " armed. Log in to the account that is meant, then arm it"
+        )
+    return account
 
 
 # An operator who flattens wants out: slippage is no reason to stay in.

@@ -65,7 +65,7 @@ class RiskGate:
         self._limits = msgspec.convert(msgspec.structs.asdict(limits), RiskLimits)
         self.mode = TradingMode(journal.meta("mode", TradingMode.ACTIVE.value))
         self.mode_serial = int(journal.meta("mode_serial", "0"))
-        self._armed = {int(key.partition(":")[2]) for key, on in journal.metas("armed:").items() if on == "1"}
+        self._armed = {key for key, on in journal.metas("armed:").items() if on == "1"}
         stored = journal.meta("day_start")
         self._day = msgspec.json.decode(stored.encode("utf-8"), type=DayStart) if stored else None
         self._accepted_ns: deque[int] = deque()
@@ -79,17 +79,23 @@ class RiskGate:
         self.mode_serial += 1
         return (MetaRecord("mode", mode.value), MetaRecord("mode_serial", str(self.mode_serial)))
 
-    def arm(self, login: int, *, armed: bool) -> tuple[MetaRecord, ...]:
-        """Allow or forbid orders on a real account from now on; return what makes it survive."""
-        if armed:
-            self._armed.add(login)
-        else:
-            self._armed.discard(login)
-        return (MetaRecord(f"armed:{login}", "1" if armed else "0"),)
+    def arm(self, account: Account) -> tuple[MetaRecord, ...]:
+        """Allow orders on a real account from now on; return what makes it survive.
+
+        A number alone names no account: another broker may have the same.
+        """
+        self._armed.add(_armed_key(account))
+        return (MetaRecord(_armed_key(account), "1"),)
+
+    def disarm(self, login: int) -> tuple[MetaRecord, ...]:
+        """Forbid orders on every real account of that number; return what makes it survive."""
+        gone = {key for key in self._armed if key.startswith(f"armed:{login}@")}
+        self._armed -= gone
+        return tuple(MetaRecord(key, "0") for key in sorted(gone))
 
     def is_armed(self, account: Account) -> bool:
         """Whether orders may go to this account at all: it is not real, or armed."""
-        return account.trade_mode != TRADE_MODE_REAL or account.login in self._armed
+        return account.trade_mode != TRADE_MODE_REAL or _armed_key(account) in self._armed
 
     # --- The gate -----------------------------------------------------------------------------------------------
 
@@ -225,3 +231,7 @@ def is_working(intent: Intent) -> bool:
 def _balance_and_credit_at(midnight_ms: int, read: BrokerRead) -> float:
     booked = sum(d.profit + d.commission + d.swap + d.fee for d in read.deals if d.time_ms >= midnight_ms)
     return read.account.balance + read.account.credit - booked
+
+
+def _armed_key(account: Account) -> str:
+    return f"armed:{account.login}@{account.server}"

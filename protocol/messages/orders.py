@@ -122,7 +122,7 @@ class SetTradingMode(Request, frozen=True, array_like=True):
 
 
 class ArmAccount(Request, frozen=True, array_like=True):
-    """Allow (or forbid) orders on a real account, by its login."""
+    """Allow orders on the real account that the terminal is on, which `login` has to name; or forbid them again."""
 
     kind: ClassVar[str] = "arm_account"
     login: int

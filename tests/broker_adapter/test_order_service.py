@@ -183,6 +183,9 @@ def test_a_real_account_is_observed_until_armed(world: World, requests: Requests
     world.broker.trade_mode = 2
     world.read()
     assert buy(world, "a").error.details["limit"] == "not_armed"
+    other = requests.ask(world, ArmAccount(1, 999))
+    assert isinstance(other, ErrorReply)
+    assert other.code == "state_conflict"
     assert requests.ask(world, ArmAccount(1, 1001)) == Done(1, "account 1001 is armed")
     assert buy(world, "b").outcome.state == "done"
     requests.ask(world, ArmAccount(1, 1001, armed=False))

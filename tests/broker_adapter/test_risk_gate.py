@@ -106,12 +106,12 @@ def test_the_mode_decides_and_survives(opened: Opened, tmp_path: Path) -> None:
 def test_a_real_account_takes_nothing_until_it_is_armed(opened: Opened) -> None:
     gate = RiskGate(Risk(), opened.journal)
     assert [check(gate, one, account=REAL) for one in (BUY, CLOSE)] == ["not_armed"] * 2
-    store(opened, gate.arm(999, armed=True))
-    assert check(gate, account=REAL) == "not_armed"
-    store(opened, gate.arm(1001, armed=True))
+    store(opened, gate.arm(msgspec.structs.replace(REAL, server="Another-Real")))
+    assert check(gate, account=REAL) == "not_armed", "the same number at another broker"
+    store(opened, gate.arm(REAL))
     assert check(gate, account=REAL) == ""
     assert check(RiskGate(Risk(), opened.journal), account=REAL) == ""
-    store(opened, gate.arm(1001, armed=False))
+    store(opened, gate.disarm(REAL.login))
     assert check(RiskGate(Risk(), opened.journal), account=REAL) == "not_armed"
 
 
