@@ -153,12 +153,13 @@ def paper_folder(loaded: Loaded) -> Path:
 
 def effective(settings: Settings) -> dict[str, object]:
     """Return every value by its dotted key, secrets masked, in the schema's order."""
-    values = dict(_leaves(_plain(settings)))
-    for key, value in values.items():
-        if _SECRET_NAME.search(key.rpartition(".")[2]):
-            values[key] = MASK if value else ""
-    values["logger.url"] = _URL_PASSWORD.sub(rf"\1\3{MASK}\2", settings.logger.url)
-    return values
+    return {key: _masked(key, value) for key, value in _leaves(_plain(settings))}
+
+
+def _masked(dotted: str, value: object) -> object:
+    if _SECRET_NAME.search(dotted.rpartition(".")[2]):
+        return MASK if value else ""
+    return _URL_PASSWORD.sub(rf"\1\3{MASK}\2", value) if isinstance(value, str) else value
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -218,7 +219,7 @@ def _one_line(text: str, values: Mapping[str, Any], origin: str, sources: Mappin
     if unknown:
         key = f"{section}.{unknown[1]}" if section else unknown[1]
         return f"{origin}: unknown key '{key}'{_suggestion(section, unknown[1])}"
-    value = "" if section == PASSWORD_KEY else _shown(_look_up(values, section))
+    value = "" if section == PASSWORD_KEY else _shown(section, _look_up(values, section))
     source = sources.get(section)
     where = source.replace("environment", "environment variable") if source else f"{origin}: key '{section}'"
     return f"{where}: {message[:1].lower()}{message[1:]}{value}"
@@ -242,8 +243,8 @@ def _look_up(values: Any, dotted: str) -> object:
     return values
 
 
-def _shown(value: object) -> str:
-    return "" if isinstance(value, dict | list) or value is None else f", got {value!r}"
+def _shown(dotted: str, value: object) -> str:
+    return "" if isinstance(value, dict | list) or value is None else f", got {_masked(dotted, value)!r}"
 
 
 def _plain(settings: Settings) -> Any:

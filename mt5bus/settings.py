@@ -223,7 +223,13 @@ class StrategySettings(Section, frozen=True, rename={"class_path": "class"}):
 class Logger(Section, frozen=True):
     """The ML logger and its store."""
 
-    url: Annotated[str, Meta(description="SQLAlchemy URL; '' = SQLite in store/ of the home")] = ""
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^($|sqlite:///.|postgresql(\+psycopg)?://)",
+            description="sqlite:///PATH or postgresql://USER@HOST/DATABASE; '' = SQLite in store/ of the home",
+        ),
+    ] = ""
     backfill_days: Annotated[int, Meta(ge=0, le=3650, description="history fetched at the first start: days")] = 3
     backfill_chunk_h: Annotated[int, Meta(ge=1, le=24 * 31, description="history fetched in one request: hours")] = 24
     commit_interval_ms: Annotated[Milliseconds, Meta(description="longest time before rows are committed: ms")] = 500

@@ -70,6 +70,7 @@ def test_each_value_tells_where_it_comes_from(tmp_path: Path, write: Write) -> N
         ("[terminal]\nkind = 'mt5'", "key 'terminal.path' is needed: the path of terminal64.exe"),
         ("[terminal]\nkind = 'mt5'\npath = '/no/terminal64.exe'", "key 'terminal.path': there is no file /no/term"),
         ("[[strategy]]\nclass = 'mine.py:Mine'", "key 'strategy[0].class': there is no file"),
+        ("[logger]\nurl = 'mysql://me:hidden@host/db'", f"got 'mysql://me:{MASK}@host/db'"),
         ("bus = [", "is not valid TOML"),
     ],
 )
