@@ -19,6 +19,7 @@ _REFUSED = 5  # ORDER_STATE_REJECTED: the broker never took it
 _CANCELED = 2  # ORDER_STATE_CANCELED
 _FINAL = frozenset({"refused", "done", "rejected", "not_executed"})
 _WITH_EFFECT = frozenset({"open", "close", "pending"})  # those that leave a broker order of their own
+_ACTIONS = frozenset({"open", "close", "modify_position", "pending", "modify_order", "cancel"})
 _UNKNOWN_ALERTS = frozenset({"order_unknown", "order_ambiguous"})
 _SHOWN = 5
 _LOTS = 1e-8
@@ -127,6 +128,7 @@ def audit(found: Evidence) -> tuple[Row, ...]:
             for state, count in sorted(Counter(body.state for body in last.values()).items())
         ),
         Row("  once unknown", sum(1 for history in intents.values() if any(b.state == "unknown" for b in history))),
+        _broken("kinds of order of which none was done: nothing is proven", _untried(last.values())),
         Row("effects at the broker", len(effects)),
         _broken("effects doubled", _doubled(effects)),
         _broken("effects that no order of ours accounts for", _unclaimed(effects, claims)),
@@ -170,6 +172,10 @@ def _intents(events: Iterable[Event]) -> dict[str, list[IntentEvent]]:
 
 def _was_sent(history: list[IntentEvent]) -> bool:
     return any(body.state != "refused" for body in history)
+
+
+def _untried(bodies: Iterable[IntentEvent]) -> list[str]:
+    return sorted(_ACTIONS - {body.action for body in bodies if body.state == "done"})
 
 
 def _claims(bodies: Iterable[IntentEvent], deals: Iterable[BrokerDeal]) -> dict[int, list[str]]:

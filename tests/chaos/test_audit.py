@@ -18,15 +18,36 @@ def intent(state: str, **fields: Any) -> IntentEvent:
     return IntentEvent("chaos-a", "chaos", "open", state, "EURUSD", "buy", 0.03, 0.0, 0.0, 0.0, **(done | fields))
 
 
+def done(action: str, **fields: Any) -> IntentEvent:
+    return IntentEvent(f"chaos-{action}", "chaos", action, "done", "EURUSD", "", 0.01, 0.0, 0.0, 0.0, **fields)
+
+
 DEAL = Deal(21, 11, 11, "EURUSD", 0, 0, 3, 0.03, 1.1, 0.0, 0.0, 0.0, 0.0, MAGIC, "", 1000)
+CLOSING = msgspec.structs.replace(DEAL, ticket=22, order=13, type=1, entry=1, volume=0.01, magic=MAGIC + 2)
 ORDER = Order(11, "EURUSD", 0, 4, 0.03, 0.0, 1.1, 0.0, 0.0, 0.0, 0, 0, 11, 0, MAGIC, "", 3, 1000, 1000, 0)
+PENDING = msgspec.structs.replace(ORDER, ticket=12, state=2, magic=MAGIC + 1)
+CLOSE = msgspec.structs.replace(ORDER, ticket=13, magic=MAGIC + 2)
+REST: tuple[EventBody, ...] = (
+    done("modify_position", position=11),
+    done("pending", order=12),
+    done("modify_order", order=12),
+    done("cancel", order=12),
+    OrderEvent(PENDING),
+    done("close", order=13, deal=22, position=11, filled_volume=0.01),
+    OrderEvent(CLOSE),
+    DealEvent(CLOSING),
+)
 
 
 def logged(*bodies: EventBody) -> tuple[Event, ...]:
     return tuple(Event("log", place, 1, 0, 0, "S", 1, body) for place, body in enumerate(bodies, start=1))
 
 
-SOUND_LOG = logged(intent("intended"), intent("done"), OrderEvent(ORDER), DealEvent(DEAL))
+def at_broker(deal: Deal) -> BrokerDeal:
+    return BrokerDeal(deal.ticket, deal.order, deal.position_id, deal.volume, deal.price, deal.profit)
+
+
+SOUND_LOG = logged(intent("intended"), intent("done"), OrderEvent(ORDER), DealEvent(DEAL), *REST)
 SOUND = Evidence(
     followed=SOUND_LOG,
     resyncs=0,
@@ -36,11 +57,14 @@ SOUND = Evidence(
     logged=SOUND_LOG,
     decisions=(Decided("timer beat 100", b"buy", "chaos-a"),),
     told_refused=frozenset(),
-    broker_orders=(BrokerOrder(11, 4, 3, MAGIC, 11, True, 0.0, 0.0),),
-    broker_deals=(BrokerDeal(21, 11, 11, 0.03, 1.1, 0.0),),
-    broker_positions=(BrokerPosition(11, 0.03, 0.0, 0.0),),
-    our_positions=(BrokerPosition(11, 0.03, 0.0, 0.0),),
-    stored_deals=(BrokerDeal(21, 11, 11, 0.03, 1.1, 0.0),),
+    broker_orders=tuple(
+        BrokerOrder(each.ticket, each.state, 3, each.magic, each.position_id, True, 0.0, 0.0)
+        for each in (ORDER, PENDING, CLOSE)
+    ),
+    broker_deals=(at_broker(DEAL), at_broker(CLOSING)),
+    broker_positions=(BrokerPosition(11, 0.02, 0.0, 0.0),),
+    our_positions=(BrokerPosition(11, 0.02, 0.0, 0.0),),
+    stored_deals=(at_broker(DEAL), at_broker(CLOSING)),
     replayed_otherwise="",
     not_settled="",
 )
@@ -57,27 +81,32 @@ def both(*bodies: EventBody) -> dict[str, Any]:
 def test_a_sound_run_breaks_no_promise() -> None:
     assert broken() == set()
     counts = {row.name: row.value for row in audit(SOUND)}
-    assert counts["orders submitted"] == counts["effects at the broker"] == 1
+    assert counts["orders submitted"] == 6
+    assert counts["effects at the broker"] == 3
 
 
 @pytest.mark.parametrize(
     ("promise", "changes"),
     [
         (
+            "kinds of order of which none was done: nothing is proven",
+            both(*(each.body for each in SOUND_LOG if getattr(each.body, "action", "") != "modify_order")),
+        ),
+        (
             "effects doubled",
-            {"broker_orders": (*SOUND.broker_orders, BrokerOrder(12, 4, 3, MAGIC, 12, False, 0.0, 0.0))},
+            {"broker_orders": (*SOUND.broker_orders, BrokerOrder(14, 4, 3, MAGIC, 14, False, 0.0, 0.0))},
         ),
         (
             "effects that no order of ours accounts for",
             both(intent("intended"), intent("rejected"), OrderEvent(ORDER), DealEvent(DEAL)),
         ),
-        ("orders done without an effect", both(*(e.body for e in SOUND_LOG), intent("done", order=13))),
+        ("orders done without an effect", both(*(e.body for e in SOUND_LOG), intent("done", order=15))),
         (
             "two orders with one effect",
             both(*(e.body for e in SOUND_LOG), msgspec.structs.replace(intent("done"), client_order_id="chaos-b")),
         ),
-        ("fills that differ", {"broker_deals": (BrokerDeal(21, 11, 11, 0.02, 1.1, 0.0),)}),
-        ("stops set that the broker does not show", {"broker_positions": (BrokerPosition(11, 0.03, 1.0, 0.0),)}),
+        ("fills that differ", {"broker_deals": (BrokerDeal(21, 11, 11, 0.02, 1.1, 0.0), at_broker(CLOSING))}),
+        ("stops set that the broker does not show", {"broker_positions": (BrokerPosition(11, 0.02, 1.0, 0.0),)}),
         ("orders lost on the way", {"decisions": (Decided("timer beat 200", b"sell", "chaos-c"),)}),
         ("unknown left without an alert", both(*(e.body for e in SOUND_LOG), intent("unknown"))),
         (
