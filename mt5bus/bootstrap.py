@@ -39,7 +39,7 @@ def pip_commands(root: Path, extras: set[str]) -> list[tuple[str, list[str]]]:
     constraints = ["--constraint", str(root / "constraints.txt")]
     target = f"{root}[{','.join(sorted(extras))}]"
     return [
-        ("build tools", ["install", *constraints, "setuptools"]),
+        ("build tools", ["install", *constraints, "pip", "setuptools"]),
         ("mt5bus and its packages", ["install", *constraints, "--no-build-isolation", "--editable", target]),
     ]
 
