@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from broker_adapter.evidence import Marks
 from broker_adapter.intents import CHANGING_ORDERS, Intent
@@ -92,11 +92,6 @@ class IntentBook:
     def held(self) -> tuple[Intent, ...]:
         """Return the intents in memory: all that are open, undecided, or watched; and a few just finished."""
         return tuple(self._held.values())
-
-    def in_state(self, states: Iterable[State]) -> tuple[Intent, ...]:
-        """Return the live intents in one of `states`."""
-        wanted = frozenset(states)
-        return tuple(intent for intent in self._held.values() if intent.state in wanted and intent.live)
 
     def by_order(self, order: int) -> Intent | None:
         """Return the intent that made the order of that ticket."""

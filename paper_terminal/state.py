@@ -53,13 +53,6 @@ class Store(Protocol):
         ...
 
 
-class MemoryStore:
-    """Keeps nothing: for engines that live in one process and end with it."""
-
-    def commit(self, changes: Iterable[Change], facts: dict[str, int]) -> None:
-        """Forget them."""
-
-
 _TABLES: Final[tuple[Table, ...]] = ("positions", "orders", "history_orders", "deals")
 _encoder = msgspec.msgpack.Encoder()
 

@@ -31,7 +31,6 @@ from protocol.messages import (
     SubmitOrder,
 )
 from strategy.inputs import PositionMark
-from strategy.order_ids import AccountKey
 
 REQUESTED = "requested"
 FINAL_STATES = frozenset({"refused", "done", "rejected", "not_executed"})
@@ -70,10 +69,6 @@ class World:
         self._in_flight: dict[str, str] = {}
         self._awaited: dict[int, tuple[str, int]] = {}
         self._closed: OrderedDict[int, None] = OrderedDict()
-
-    def account_key(self) -> AccountKey | None:
-        """Return which account this is."""
-        return AccountKey(self.account.server, self.account.login) if self.account else None
 
     def join(self, snapshot: Snapshot) -> tuple[list[IntentEvent], list[PositionEvent]]:
         """Take over the state as of the snapshot; return how our orders and positions differ from what was known."""
