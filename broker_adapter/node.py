@@ -98,7 +98,7 @@ class AdapterNode:
         )
         self.streams = Streams(
             loop,
-            bind_streams(context, settings.bus.streams, identity=identity),
+            bind_streams(context, settings.bus.bound.streams, identity=identity),
             adapter=adapter.name,
             epoch=self.epoch,
             facts=self._beacon_facts,
@@ -132,7 +132,7 @@ class AdapterNode:
         )
         self.order_service = Service(
             loop,
-            bind_router(context, settings.bus.orders, identity=identity, domain="trade"),
+            bind_router(context, settings.bus.bound.orders, identity=identity, domain="trade"),
             adapter=adapter.name,
         )
         self.trading = Trading(
@@ -158,7 +158,7 @@ class AdapterNode:
         )
         self.query_service = Service(
             loop,
-            bind_router(context, settings.bus.queries, identity=identity, domain="query"),
+            bind_router(context, settings.bus.bound.queries, identity=identity, domain="query"),
             adapter=adapter.name,
         )
         self.queries = Queries(

@@ -43,9 +43,25 @@ class Bus(Section, frozen=True):
             description="first of five ports: streams, queries, orders, pings, control",
         ),
     ] = 17600
+    reach_host: Annotated[
+        str, Meta(description="address at which others reach the sockets, if a forwarder stands between; '' = host")
+    ] = ""
+    reach_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65_535 - PORTS_IN_A_ROW + 1,
+            description="first of the five ports at which others reach the sockets; 0 = port",
+        ),
+    ] = 0
 
     def _address(self, offset: int) -> str:
-        return f"tcp://{self.host}:{self.port + offset}"
+        return f"tcp://{self.reach_host or self.host}:{(self.reach_port or self.port) + offset}"
+
+    @property
+    def bound(self) -> Bus:
+        """The same with the addresses that the owners of the sockets bind, not those at which they are reached."""
+        return msgspec.structs.replace(self, reach_host="", reach_port=0)
 
     @property
     def streams(self) -> str:

@@ -115,9 +115,13 @@ class SupervisorNode:
         with ExitStack() as opened:
             # A start that fails half-way leaves no socket behind.
             opened.callback(self._gatekeeper.close)
-            self._pings = bind_router(loop.context, bus.pings, identity=identity, domain="node", retry_s=retry_bind_s)
+            self._pings = bind_router(
+                loop.context, bus.bound.pings, identity=identity, domain="node", retry_s=retry_bind_s
+            )
             opened.callback(self._pings.close)
-            control = bind_router(loop.context, bus.control, identity=identity, domain="control", retry_s=retry_bind_s)
+            control = bind_router(
+                loop.context, bus.bound.control, identity=identity, domain="control", retry_s=retry_bind_s
+            )
             opened.pop_all()
         self._control = Service(loop, control, adapter="")
         self._control.handle(GetStatus, self._on_get_status)

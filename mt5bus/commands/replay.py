@@ -64,7 +64,7 @@ def replay(
     """
     with one_line_errors(BusError, OSError):
         loaded = load(home, config)
-        bus = loaded.settings.bus
+        bus = loaded.settings.bus.bound
         if port is not None:
             bus = msgspec.structs.replace(bus, port=port)
         run(loaded, Archive(Capture(find_capture(loaded, file))), bus, speed=speed, results=results)
