@@ -1,4 +1,4 @@
-"""Doing what the schedule says: to processes of this one system only, and to its paper terminal."""
+"""Doing what the schedule says: to processes of this one system only, its connections and its paper terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from mt5bus.chaos.schedule import Action
+from mt5bus.chaos.schedule import LINES, Action
+from mt5bus.chaos.wire import Wire
 from paper_terminal.channel import ChannelBroken, NoTerminal
 from paper_terminal.faults import clear_faults, set_fault
 
@@ -29,19 +30,22 @@ class NotNow(Exception):
 
 
 class Actor:
-    """Kills, freezes and injects.
+    """Kills, freezes, injects and disturbs connections.
 
     Args:
         terminal: Folder of the paper terminal.
+        wire: What the bus's connections pass through.
         pids: The system's processes as last known.
         started_s: When the system was started, seconds since 1970: an older process is none of it.
     """
 
-    def __init__(self, terminal: Path, *, pids: Callable[[], Mapping[str, int]], started_s: float) -> None:
+    def __init__(self, terminal: Path, wire: Wire, *, pids: Callable[[], Mapping[str, int]], started_s: float) -> None:
         self._terminal = terminal
+        self._wire = wire
         self._pids = pids
         self._started_s = started_s
         self._frozen: dict[str, psutil.Process] = {}
+        self._disturbed: set[str] = set()
 
     @property
     def frozen(self) -> list[str]:
@@ -49,11 +53,14 @@ class Actor:
         return list(self._frozen)
 
     def do(self, action: Action) -> None:
-        """Do it; a frozen process stays so until `thaw`.
+        """Do it; what takes time lasts until `undo`.
 
         Raises:
-            NotNow: There is no such process at this moment, or it is frozen.
+            NotNow: There is no such process at this moment, it is frozen, or its connections are disturbed already.
         """
+        if action.lines:
+            self._disturb(action)
+            return
         if action.target in self._frozen:
             raise NotNow(f"{action.target} is frozen")
         try:
@@ -68,6 +75,14 @@ class Actor:
         except psutil.Error as error:
             raise NotNow(f"{action.target}: {error}") from error
 
+    def undo(self, action: Action) -> None:
+        """End what takes time: let the frozen process go on, or everything pass on the connections again."""
+        if action.lines:
+            self._wire.heal(action.lines)
+            self._disturbed.difference_update(action.lines)
+        else:
+            self.thaw(action.target)
+
     def thaw(self, target: str) -> None:
         """Let a frozen process go on; one that was killed meanwhile is fine."""
         process = self._frozen.pop(target, None)
@@ -79,17 +94,33 @@ class Actor:
             return
 
     def end(self) -> None:
-        """Thaw everything and take the faults away.
+        """Thaw everything, let everything pass and take the faults away.
 
         Raises:
             NotNow: The terminal does not run at this moment.
         """
         for target in self.frozen:
             self.thaw(target)
+        self._wire.heal(LINES)
+        self._disturbed.clear()
         try:
             clear_faults(self._terminal)
         except (NoTerminal, ChannelBroken) as error:
             raise NotNow(str(error)) from error
+
+    def _disturb(self, action: Action) -> None:
+        if self._disturbed.intersection(action.lines):
+            raise NotNow(f"{action.target} is disturbed already")
+        if action.kind == "cut":
+            self._wire.cut(action.lines)
+            return
+        self._disturbed.update(action.lines)
+        if action.kind == "hold":
+            self._wire.hold(action.lines)
+        elif action.kind == "refuse":
+            self._wire.refuse(action.lines)
+        else:
+            self._wire.slow(action.lines, action.params["pause_ms"] / 1000)
 
     def _inject(self, action: Action) -> None:
         if "terminal" in self._frozen:

@@ -23,6 +23,7 @@ _FIRST_PORT, _LAST_PORT = 20_000, 30_000  # below the ephemeral range of every p
 _BASE = """
 [bus]
 port = PORT
+reach_port = REACH
 
 [terminal]
 kind = "paper"
@@ -98,7 +99,11 @@ def prepare(folder: Path, home: Path, *, seed: int, minutes: float, changes: Pat
     if home.exists():
         raise ProcessError(f"the home {home} exists: chaos starts on a home of its own; name one that does not exist")
     until_ms = round((time.time() + START_S + 60 * minutes) * 1000)
-    text = _BASE.replace("PORT", str(_free_ports())).replace("SEED", str(seed)).replace("UNTIL_MS", str(until_ms))
+    port = _free_ports()
+    places = {"PORT": port, "REACH": port + PORTS_IN_A_ROW, "SEED": seed, "UNTIL_MS": until_ms}
+    text = _BASE
+    for name, value in places.items():
+        text = text.replace(name, str(value))
     values = tomllib.loads(text)
     if changes is not None:
         theirs = _read(changes)
@@ -141,12 +146,14 @@ def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any
 
 
 def _free_ports() -> int:
+    """Return the first of ports enough for the sockets and for what stands between them."""
+    count = 2 * PORTS_IN_A_ROW
     start = _FIRST_PORT + time.time_ns() // 1000 % (_LAST_PORT - _FIRST_PORT)
-    ports: list[int] = [*range(start, _LAST_PORT, PORTS_IN_A_ROW), *range(_FIRST_PORT, start, PORTS_IN_A_ROW)]
+    ports: list[int] = [*range(start, _LAST_PORT, count), *range(_FIRST_PORT, start, count)]
     for port in ports:
-        if all(_is_free(port + offset) for offset in range(PORTS_IN_A_ROW)):
+        if all(_is_free(port + offset) for offset in range(count)):
             return port
-    raise ProcessError(f"no {PORTS_IN_A_ROW} free ports in a row between {_FIRST_PORT} and {_LAST_PORT}")
+    raise ProcessError(f"no {count} free ports in a row between {_FIRST_PORT} and {_LAST_PORT}")
 
 
 def _is_free(port: int) -> bool:

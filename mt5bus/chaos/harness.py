@@ -13,8 +13,9 @@ from mt5bus.chaos.actions import Actor, NotNow
 from mt5bus.chaos.audit import Row, audit
 from mt5bus.chaos.configuration import START_S
 from mt5bus.chaos.evidence import collect
-from mt5bus.chaos.schedule import Action, make_schedule
+from mt5bus.chaos.schedule import LINES, Action, make_schedule
 from mt5bus.chaos.watch import POLL_S, Outage, Watch, outages
+from mt5bus.chaos.wire import Wire
 from mt5bus.config import Loaded, paper_folder
 from mt5bus.connect import client_of
 from protocol.errors import BusError
@@ -80,24 +81,27 @@ class ChaosRun:
         Raises:
             Mt5busError: The system did not start, or a side does not give its records.
             BusError: The adapter does not give its records.
+            OSError: The ports between the nodes cannot be had.
         """
         check_before_start(self._loaded)
-        loop = Loop()
+        loop, wire = Loop(), _wire_of(self._loaded)
         try:
             self._say(f"starting on {self._loaded.home.path}, port {self._loaded.settings.bus.port} ...")
             self._system.start_supervisor()
             self._system.wait_until_up()
             watch = Watch(loop, self._loaded, log_id=self._log_id(), now_s=self._now_s)
             try:
-                return self._disturb_and_audit(loop, watch)
+                return self._disturb_and_audit(loop, watch, wire)
             finally:
                 watch.close()
         finally:
             loop.close()
+            wire.heal(LINES)
             self._system.stop()
+            wire.close()
 
-    def _disturb_and_audit(self, loop: Loop, watch: Watch) -> Result:
-        actor = Actor(paper_folder(self._loaded), pids=watch.pids, started_s=self._began_wall_s - 1)
+    def _disturb_and_audit(self, loop: Loop, watch: Watch, wire: Wire) -> Result:
+        actor = Actor(paper_folder(self._loaded), wire, pids=watch.pids, started_s=self._began_wall_s - 1)
         keeper = loop.every(_SUPERVISOR_CHECK_S, self._keep_supervisor)
         try:
             self._turn_until(loop, lambda: watch.healthy, START_S)
@@ -146,8 +150,8 @@ class ChaosRun:
         except NotNow as error:
             return str(error)
         self._done.append(Done(action.label, self._now_s()))
-        if action.kind == "freeze":
-            loop.after(action.duration_s, lambda: actor.thaw(action.target))
+        if action.duration_s:
+            loop.after(action.duration_s, lambda: actor.undo(action))
         return ""
 
     def _keep_supervisor(self) -> None:
@@ -199,6 +203,12 @@ class ChaosRun:
 
     def _now_s(self) -> float:
         return time.monotonic() - self._began_s
+
+
+def _wire_of(loaded: Loaded) -> Wire:
+    """Return the forwarder between where the sockets are bound and where the nodes reach them."""
+    bus = loaded.settings.bus
+    return Wire({name: (bus.reach_port + place, bus.port + place) for place, name in enumerate(LINES)})
 
 
 def _ended(actor: Actor) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-Kind = Literal["kill", "freeze", "fault"]
+Kind = Literal["kill", "freeze", "fault", "cut", "hold", "slow", "refuse"]
 
 PROCESSES: Final = (
     "terminal",
@@ -51,6 +51,14 @@ FAULTS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
 )
 """Faults of the paper terminal (docs: `paper_terminal.faults`), with their parameters."""
 
+LINES: Final = ("streams", "queries", "orders", "pings", "control")
+"""The bus's connections by the socket that they lead to."""
+
+WIRE_TARGETS: Final = ("streams", "queries", "orders", "pings", "bus")
+WIRE_KINDS: Final[tuple[Kind, ...]] = ("cut", "hold", "slow", "refuse")
+SLOW_MS: Final = (20.0, 400.0)
+"""How long each piece of what passes waits on a slow line."""
+
 FIRST_AFTER_S: Final = 2.0
 PAUSE_S: Final = (0.4, 4.5)
 """Between two actions: short enough that they overlap with the recovery from the one before."""
@@ -63,9 +71,9 @@ class Action(msgspec.Struct, frozen=True):
 
     Attributes:
         at_s: Seconds since the chaos began.
-        target: A process of `PROCESSES`, or the name of a fault.
-        duration_s: How long a process stays frozen.
-        params: Parameters of a fault.
+        target: A process of `PROCESSES`, the name of a fault, or connections: one of `LINES`, or `bus` for all.
+        duration_s: How long a process stays frozen, or connections are held, slow or refused; 0 where it takes no time.
+        params: Parameters of a fault; `pause_ms` of slow connections.
     """
 
     at_s: float
@@ -73,6 +81,13 @@ class Action(msgspec.Struct, frozen=True):
     target: str
     duration_s: float = 0.0
     params: dict[str, Any] = {}
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Return the connections that are disturbed; none for a process or a fault."""
+        if self.kind not in WIRE_KINDS:
+            return ()
+        return LINES if self.target == "bus" else (self.target,)
 
     @property
     def label(self) -> str:
@@ -85,7 +100,8 @@ class Action(msgspec.Struct, frozen=True):
 def make_schedule(seed: int, length_s: float) -> tuple[Action, ...]:
     """Return the disturbances of `length_s` seconds, by time; the same seed and length give the same.
 
-    They are dealt from a shuffled deck with every kill, freeze and fault once; an empty deck is shuffled anew.
+    They are dealt from a shuffled deck that holds every kill, freeze, fault and disturbed connection once; an empty
+    deck is shuffled anew.
     """
     draw = random.Random(seed)  # noqa: S311  not cryptography
     actions: list[Action] = []
@@ -103,5 +119,12 @@ def _deck(draw: random.Random) -> list[Action]:
     deck = [Action(0.0, "kill", name) for name in PROCESSES]
     deck += [Action(0.0, "freeze", name, round(draw.uniform(*FREEZE_S), 3)) for name in PROCESSES]
     deck += [Action(0.0, "fault", name, params={**params, "seed": draw.randrange(1 << 30)}) for name, params in FAULTS]
+    deck += [_wire(draw, kind, target) for kind in WIRE_KINDS for target in WIRE_TARGETS]
     draw.shuffle(deck)
     return deck
+
+
+def _wire(draw: random.Random, kind: Kind, target: str) -> Action:
+    duration_s = 0.0 if kind == "cut" else round(draw.uniform(*FREEZE_S), 3)
+    params = {"pause_ms": round(draw.uniform(*SLOW_MS))} if kind == "slow" else {}
+    return Action(0.0, kind, target, duration_s, params)

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mt5bus.chaos.schedule import FAULTS, FREEZE_S, PAUSE_S, PROCESSES, make_schedule
+from mt5bus.chaos.schedule import FAULTS, FREEZE_S, PAUSE_S, PROCESSES, WIRE_KINDS, WIRE_TARGETS, make_schedule
 from paper_terminal.faults import Fault
 
 
@@ -35,13 +35,15 @@ def test_actions_come_in_time_with_pauses(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**31 - 1))
-def test_every_process_is_killed_and_frozen_and_every_fault_injected_before_any_comes_again(seed: int) -> None:
-    whole = 2 * len(PROCESSES) + len(FAULTS)
+def test_everything_happens_once_before_anything_comes_again(seed: int) -> None:
+    whole = 2 * len(PROCESSES) + len(FAULTS) + len(WIRE_KINDS) * len(WIRE_TARGETS)
     first = make_schedule(seed, whole * PAUSE_S[1])[:whole]
     assert {action.target for action in first if action.kind == "kill"} == set(PROCESSES)
     assert {action.target for action in first if action.kind == "freeze"} == set(PROCESSES)
     assert sorted(action.target for action in first if action.kind == "fault") == sorted(name for name, _ in FAULTS)
-    assert all(FREEZE_S[0] <= a.duration_s <= FREEZE_S[1] for a in first if a.kind == "freeze")
+    assert {(a.kind, a.target) for a in first if a.lines} == set(itertools.product(WIRE_KINDS, WIRE_TARGETS))
+    lasting = [a for a in first if a.kind == "freeze" or (a.lines and a.kind != "cut")]
+    assert all(FREEZE_S[0] <= a.duration_s <= FREEZE_S[1] for a in lasting)
 
 
 def test_the_paper_terminal_knows_every_fault() -> None:
