@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 
 import msgspec
 
@@ -76,6 +77,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         ticks_given_up: How many of those that the adapter numbered could not be had.
         ticks_unseen: How many of the broker's it never got, between the first and the last of each life of the adapter.
         logged: The adapter's event log.
+        dispatched: By strategy the offsets of the event log that it was told, in that order, over all its lives; the
+            first is that of the first state it read.
         told_refused: Orders of which the strategy was told that they never took effect, and the log may know nothing.
         replayed_otherwise: Where a replay of the dispatch log first decides something else; empty if nowhere.
         not_settled: What did not come to rest in time; empty if all did.
@@ -88,6 +91,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ticks_unseen: int
     logged: tuple[Event, ...]
     decisions: tuple[Decided, ...]
+    dispatched: Mapping[str, tuple[int, ...]]
     told_refused: frozenset[str]
     broker_orders: tuple[BrokerOrder, ...]
     broker_deals: tuple[BrokerDeal, ...]
@@ -144,6 +148,7 @@ def audit(found: Evidence) -> tuple[Row, ...]:
         Row("events in the log", len(found.logged)),
         _broken("events missing or out of order in the log", _out_of_order(found.logged)),
         _broken("events missing or out of order at the subscriber", _follower_faults(found)),
+        _broken("events missing or out of order at a strategy", _strategy_faults(found)),
         _broken("facts told twice", _told_twice(found.logged)),
         Row("ticks at the subscriber", found.ticks),
         Row("ticks given up after healing", found.ticks_given_up, True),
@@ -285,6 +290,17 @@ def _follower_faults(found: Evidence) -> list[str]:
     faults += [f"offset {a.offset} where the log has {b.offset}, or another content" for a, b in pairs if a != b]
     missing = len(found.logged) - len(found.followed)
     return faults + ([f"{missing} events fewer than the log"] if missing > 0 else [])
+
+
+def _strategy_faults(found: Evidence) -> list[str]:
+    """Look for holes and repeats, and for a tail that never came: at least the last word on an order must have come."""
+    decided = max((event.offset for event in found.logged if isinstance(event.body, IntentEvent)), default=0)
+    faults = []
+    for name, offsets in found.dispatched.items():
+        faults += [f"{name}: {after} after {before}" for before, after in pairwise(offsets) if after != before + 1]
+        if not offsets or offsets[-1] < decided:
+            faults.append(f"{name}: told up to {offsets[-1] if offsets else 0}, the last about an order is {decided}")
+    return faults
 
 
 def _told_twice(events: Iterable[Event]) -> list[str]:

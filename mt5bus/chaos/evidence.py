@@ -21,7 +21,7 @@ from paper_terminal import client as terminal_api
 from protocol.messages import OrderRequest
 from protocol.ticks import TickArray, ticks_array
 from strategy.dispatch_log import read_log
-from strategy.inputs import Fired, Input, Occurred, Refused
+from strategy.inputs import Fired, Input, Joined, Occurred, Record, Refused
 from strategy.replay import first_difference, logged, replay
 
 _ALL_TIME = (0, 2_000_000_000)  # seconds, server time
@@ -49,13 +49,20 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
         ours = tuple(BrokerPosition(each.ticket, each.volume, each.sl, each.tp) for each in bus.positions())
     decisions: list[Decided] = []
     told_refused: set[str] = set()
+    dispatched: dict[str, tuple[int, ...]] = {}
     differences = ""
     for settings in loaded.settings.strategy:
-        for decided in _dispatched(loaded, settings.name):
-            if isinstance(decided, Decided):
-                decisions.append(decided)
-            else:
-                told_refused.add(decided)
+        offsets: list[int] = []
+        for record in (record for _, record in read_log(loaded.home.strategy / file_name(settings.name))):
+            decisions += _decided(record)
+            told = record.input
+            if isinstance(told, Refused):
+                told_refused.add(told.outcome.client_order_id)
+            elif isinstance(told, Occurred):
+                offsets.append(told.event.offset)
+            elif isinstance(told, Joined) and not offsets:
+                offsets.append(told.snapshot.offset)
+        dispatched[settings.name] = tuple(offsets)
         differences += _replayed_otherwise(loaded, settings.name)
     return Evidence(
         followed=tuple(watch.events),
@@ -65,6 +72,7 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
         ticks_unseen=unseen,
         logged=entries,
         decisions=tuple(decisions),
+        dispatched=dispatched,
         told_refused=frozenset(told_refused),
         broker_orders=orders,
         broker_deals=deals,
@@ -140,17 +148,14 @@ def _in_store(loaded: Loaded) -> tuple[BrokerDeal, ...]:
         return tuple(BrokerDeal(*row) for row in connection.execute(query))
 
 
-def _dispatched(loaded: Loaded, strategy: str) -> Iterator[Decided | str]:
-    """Yield what a strategy decided; and the id of each order of which it was told that it never took effect."""
-    for _, record in read_log(loaded.home.strategy / file_name(strategy)):
-        if isinstance(record.input, Refused):
-            yield record.input.outcome.client_order_id
-        for decision in record.decisions:
-            request = decision.request()
-            if isinstance(request, OrderRequest):
-                anonymous = msgspec.structs.replace(request, client_order_id="")
-                content = msgspec.msgpack.encode(anonymous)
-                yield Decided(_trigger(record.input, record.now_ms), content, request.client_order_id)
+def _decided(record: Record) -> Iterator[Decided]:
+    """Yield the orders that a strategy decided on at one input."""
+    for decision in record.decisions:
+        request = decision.request()
+        if isinstance(request, OrderRequest):
+            anonymous = msgspec.structs.replace(request, client_order_id="")
+            content = msgspec.msgpack.encode(anonymous)
+            yield Decided(_trigger(record.input, record.now_ms), content, request.client_order_id)
 
 
 def _replayed_otherwise(loaded: Loaded, strategy: str) -> str:
