@@ -10,15 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mt5bus.config import Loaded, load
 from mt5bus.errors import ConfigError, ProcessError
 from mt5bus.paper import toml_text
 from mt5bus.settings import PAPER_API, PORTS_IN_A_ROW
+from paper_terminal.specifications import DEFAULT_SPECIFICATIONS, Specification
 
 START_S = 25.0
 """From writing the configuration to the first disturbance; what is left of it is traded in peace."""
 
 _FIRST_PORT, _LAST_PORT = 20_000, 30_000  # below the ephemeral range of every platform
+
+_IOC = 2  # SYMBOL_FILLING_IOC
+_THIN_SYMBOL, _THIN_LOTS = "GBPUSD", 0.02  # less than the chaos strategy's orders ask for
 
 _BASE = """
 [bus]
@@ -105,6 +111,7 @@ def prepare(folder: Path, home: Path, *, seed: int, minutes: float, changes: Pat
     for name, value in places.items():
         text = text.replace(name, str(value))
     values = tomllib.loads(text)
+    values["paper"]["symbols"] = [_specification(each) for each in DEFAULT_SPECIFICATIONS]
     if changes is not None:
         theirs = _read(changes)
         values = _merged(values, {key: value for key, value in theirs.items() if key not in {"bus", "strategy"}})
@@ -127,6 +134,13 @@ def refuse_real_terminal(loaded: Loaded) -> None:
             "chaos is for the paper terminal only, without exception; this is"
             f" {terminal.kind} with {terminal.api_module}: take [terminal] out of the configuration"
         )
+
+
+def _specification(symbol: Specification) -> dict[str, Any]:
+    """Return a symbol as the terminal's settings have it; on one of them orders fill in part."""
+    if symbol.name == _THIN_SYMBOL:
+        symbol = msgspec.structs.replace(symbol, liquidity_lots=_THIN_LOTS, filling_mode=_IOC)
+    return {key: value for key, value in msgspec.structs.asdict(symbol).items() if value is not None}
 
 
 def _read(file: Path) -> dict[str, Any]:
