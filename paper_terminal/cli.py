@@ -17,11 +17,12 @@ from paper_terminal.assembly import open_terminal
 from paper_terminal.channel import ChannelBroken, NoTerminal
 from paper_terminal.conformance.command import USUAL_MODULE, NotReady, conform
 from paper_terminal.feeds import FeedError
-from paper_terminal.journal import Journal, make_layout
+from paper_terminal.journal import PROGRAM_LOG_FOLDER, Journal, make_layout
 from paper_terminal.launch import ALREADY_RUNNING, PATH_VARIABLE, LaunchError
+from paper_terminal.programs import Programs
 from paper_terminal.server import Server
 from paper_terminal.settings import SETTINGS_FILE, Settings, SettingsError
-from paper_terminal.startup import StartUp, log_in_as_told, read_startup, with_startup
+from paper_terminal.startup import StartUp, log_in_as_told, read_startup, start_programs, with_startup
 from paper_terminal.state import StateError
 
 _LOCK_FILE = "terminal.lock"
@@ -64,7 +65,7 @@ def run(path: Path, config: Path | None, options: dict[str, Any], *, startup: Pa
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK_FILE, timeout=_LOCK_WAIT_S):
             wanted = StartUp() if startup is None else read_startup(startup)
-            serve(folder, with_startup(effective_settings(folder, config, options), wanted), startup=wanted)
+            serve(folder, with_startup(effective_settings(folder, config, options), wanted), wanted, source=startup)
     except Timeout:
         click.echo(f"{folder}: a terminal is already running from this folder", err=True)
         return ALREADY_RUNNING
@@ -74,8 +75,8 @@ def run(path: Path, config: Path | None, options: dict[str, Any], *, startup: Pa
     return 0
 
 
-def serve(folder: Path, settings: Settings, *, startup: StartUp | None = None) -> None:
-    """Open the terminal of a folder whose lock is held, and serve it; blocks.
+def serve(folder: Path, settings: Settings, startup: StartUp, *, source: Path | None = None) -> None:
+    """Open the terminal of a folder whose lock is held, and serve it; blocks. `source` is the start-up file.
 
     Raises:
         StateError: the state cannot be used or written.
@@ -86,14 +87,20 @@ def serve(folder: Path, settings: Settings, *, startup: StartUp | None = None) -
     assembly = open_terminal(folder, settings)
     try:
         make_layout(folder)
-        journal = Journal(folder)
-        assembly.terminal.note = journal.write
-        journal.write("Terminal", f"started in {folder}")
-        if startup is not None:
+        note = assembly.terminal.note = Journal(folder).write
+        note("Terminal", f"started in {folder}")
+        if source is not None:
+            note("Startup", f'successfully initialized from start config "{source}"')
             log_in_as_told(assembly.terminal, startup)
-        server = Server(folder, assembly, idle_exit_s=settings.idle_exit_s)
+        programs = Programs(folder, note=note, journal=Journal(folder, log_folder=PROGRAM_LOG_FOLDER))
+        server = Server(folder, assembly, idle_exit_s=settings.idle_exit_s, programs=programs)
         click.echo(f"paper terminal ready: path {folder}, port {server.port}, pid {os.getpid()}")
-        server.run()
+        try:
+            start_programs(assembly.terminal, startup, programs)
+            server.run()
+        finally:
+            programs.stop()
+            note("Terminal", "stopped")
     finally:
         assembly.store.close()
 

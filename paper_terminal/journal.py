@@ -1,4 +1,4 @@
-"""The terminal's folder as other programs know it, and the journal in it: logs/YYYYMMDD.log, UTF-16LE."""
+"""The terminal's folder as other programs know it, and the logs in it: YYYYMMDD.log, UTF-16LE."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ from typing import Final
 
 from paper_terminal.ledger_records import TradeRequest
 
-FOLDERS: Final = ("config", "logs", "bases", "MQL5/Files", "MQL5/Logs", "MQL5/Experts", "MQL5/Presets", "Common/Files")
+JOURNAL_FOLDER: Final = "logs"
+PROGRAM_LOG_FOLDER: Final = "MQL5/Logs"
+FOLDERS: Final = (
+    "config",
+    JOURNAL_FOLDER,
+    "bases",
+    "MQL5/Files",
+    PROGRAM_LOG_FOLDER,
+    "MQL5/Experts",
+    "MQL5/Scripts",
+    "MQL5/Presets",
+    "Common/Files",
+)
 """What is made below a terminal's folder, as far as anything here uses it."""
 
 _MARK: Final = "\ufeff"
@@ -29,11 +41,13 @@ def make_layout(folder: Path) -> None:
 
 
 class Journal:
-    """Appends lines to the day's journal; a disk that refuses is told once a day and stops nothing."""
+    """Appends lines to the log of the day; a disk that refuses is told once a day and stops nothing."""
 
-    def __init__(self, folder: Path, *, now: Callable[[], datetime] = datetime.now) -> None:
-        """Write below `folder`; `now` gives the machine's local time, which the journal shows."""
-        self._folder = folder / "logs"
+    def __init__(
+        self, folder: Path, *, log_folder: str = JOURNAL_FOLDER, now: Callable[[], datetime] = datetime.now
+    ) -> None:
+        """Write in `log_folder` below `folder`; `now` gives the machine's local time, which the log shows."""
+        self._folder = folder / log_folder
         self._now = now
         self._refused_on = ""
 

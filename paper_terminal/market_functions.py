@@ -47,6 +47,7 @@ class MarketFunctions(Functions):
         self._selected = self._first_selection()
         self._synchronised: set[str] = set()
         self._books: set[str] = set()
+        self._charts: set[str] = set()
         self._undelivered: list[tuple[str, Records]] = []
         self.connected = True
         """The link to the broker; without it the broker goes on, but nothing new is seen here."""
@@ -161,7 +162,7 @@ class MarketFunctions(Functions):
 
     @serves
     def symbol_select(self, name: str, enable: bool) -> bool:
-        """Put a symbol into Market Watch or take it out; refused while a position or order uses it."""
+        """Put a symbol into Market Watch or take it out; refused while a chart, position or order uses it."""
         if name not in self._engine.symbols:
             raise CallFailed(api.RES_E_FAIL, "Terminal: Call failed")
         if not enable and self._in_use(name):
@@ -173,7 +174,11 @@ class MarketFunctions(Functions):
 
     def _in_use(self, name: str) -> bool:
         account = self.account
-        return bool(account.positions_on(name)) or any(each.symbol == name for each in account.orders.values())
+        return (
+            name in self._charts
+            or bool(account.positions_on(name))
+            or any(each.symbol == name for each in account.orders.values())
+        )
 
     @serves
     def market_book_add(self, name: str) -> bool:

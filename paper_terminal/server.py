@@ -27,6 +27,7 @@ from paper_terminal import constants as api
 from paper_terminal.assembly import Assembly
 from paper_terminal.control import CONTROLS, Control
 from paper_terminal.faults import Fault
+from paper_terminal.programs import Programs
 from paper_terminal.served import CallFailed
 from paper_terminal.wire import (
     HANG,
@@ -76,13 +77,16 @@ class _Client:
 class Server:
     """Serves one assembled terminal until told to stop."""
 
-    def __init__(self, folder: Path, assembly: Assembly, *, idle_exit_s: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, assembly: Assembly, *, idle_exit_s: float = 0.0, programs: Programs | None = None
+    ) -> None:
         """Listen on a free loopback port and write the folder's `ipc.json`.
 
         Args:
             folder: The terminal's folder.
             assembly: What is served.
             idle_exit_s: Seconds without clients after which `run` returns; 0: never.
+            programs: What runs inside the terminal, looked after in the loop.
 
         Raises:
             OSError: no socket, or the folder cannot be written.
@@ -95,6 +99,7 @@ class Server:
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_number = itertools.count()
         self._stopping = False
+        self._programs = programs
         self._idle_exit_s = idle_exit_s
         self._last_used = time.monotonic()
         self._clients = 0
@@ -128,6 +133,8 @@ class Server:
                 for key, mask in events:
                     self._on_event(key, mask)
                 self._check_idle()
+                if self._programs is not None and self._programs.look_after():
+                    self.stop()
             self._clock.stop()
         finally:
             self._close()

@@ -4,8 +4,10 @@
 |---|---|---|
 | [Common] | Login, Password, Server | the account at the start; without a password the saved one |
 | [Charts] | MaxBars | `max_bars` |
-| [Experts] | Enabled, AllowLiveTrading | the AutoTrading button: on unless one of them is 0 |
-| [StartUp] | Expert, Symbol, Period | told in the journal; there are no programs to run here |
+| [Experts] | Enabled, AllowLiveTrading | the AutoTrading button: on unless one of them is 0; no expert with Enabled=0 |
+| [StartUp] | Symbol, Period | the chart of the programs: the first symbol of Market Watch and H1 if not told |
+| [StartUp] | Expert, ExpertParameters | a program that runs as long as the terminal (see `programs`) |
+| [StartUp] | Script, ScriptParameters, ShutdownTerminal | a program that ends; with 1 the terminal ends after it |
 
 The file is only read, a bad value is ignored, as the real terminal does. UTF-8 or UTF-16 with its mark.
 """
@@ -13,14 +15,20 @@ The file is only read, a bad value is ignored, as the real terminal does. UTF-8 
 from __future__ import annotations
 
 import configparser
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
+from paper_terminal import constants as api
+from paper_terminal.programs import Programs, Wanted
 from paper_terminal.served import CallFailed
 from paper_terminal.settings import Settings, SettingsError
 from paper_terminal.terminal import Terminal
+
+_PERIODS: Final = frozenset(name.removeprefix("TIMEFRAME_") for name in vars(api) if name.startswith("TIMEFRAME_"))
+_DEFAULT_PERIOD: Final = "H1"
 
 
 class StartUp(NamedTuple):
@@ -33,11 +41,17 @@ class StartUp(NamedTuple):
     trade_allowed: bool | None = None
     expert: str = ""
     symbol: str = ""
-    period: str = "H1"
+    period: str = _DEFAULT_PERIOD
+    expert_parameters: str = ""
+    script: str = ""
+    script_parameters: str = ""
+    shutdown_terminal: bool = False
+    experts_enabled: bool = True
 
     def __repr__(self) -> str:
         """Return a text without the password."""
-        return f"StartUp(login={self.login}, server={self.server!r}, expert={self.expert!r})"
+        programs = f"expert={self.expert!r}, script={self.script!r}"
+        return f"StartUp(login={self.login}, server={self.server!r}, {programs})"
 
 
 def read_startup(path: Path) -> StartUp:
@@ -64,6 +78,7 @@ def read_startup(path: Path) -> StartUp:
         value = text_of(section, key)
         return int(value) if value.isascii() and value.isdigit() else None
 
+    period = text_of("StartUp", "Period").upper()
     switches = [number_of("Experts", key) for key in ("Enabled", "AllowLiveTrading")]
     told = [each for each in switches if each is not None]
     return StartUp(
@@ -74,7 +89,12 @@ def read_startup(path: Path) -> StartUp:
         trade_allowed=all(told) if told else None,
         expert=text_of("StartUp", "Expert"),
         symbol=text_of("StartUp", "Symbol"),
-        period=text_of("StartUp", "Period") or "H1",
+        period=period if period in _PERIODS else _DEFAULT_PERIOD,
+        expert_parameters=text_of("StartUp", "ExpertParameters"),
+        script=text_of("StartUp", "Script"),
+        script_parameters=text_of("StartUp", "ScriptParameters"),
+        shutdown_terminal=number_of("StartUp", "ShutdownTerminal") == 1,
+        experts_enabled=number_of("Experts", "Enabled") != 0,
     )
 
 
@@ -98,6 +118,32 @@ def log_in_as_told(terminal: Terminal, startup: StartUp) -> None:
             terminal.login(startup.login, startup.password, startup.server)
         except CallFailed:
             terminal.note("Network", f"'{startup.login}': the start-up file's account is refused")
+
+
+def start_programs(terminal: Terminal, startup: StartUp, programs: Programs) -> None:
+    """Start the programs of a start-up file on its chart.
+
+    Raises:
+        StateError: the chart's symbol cannot be kept in Market Watch.
+    """
+    wanted = list(_wanted(terminal, startup))
+    if not wanted:
+        return
+    symbol = wanted[0].symbol
+    if not symbol or not terminal.open_chart(symbol):
+        terminal.note("Startup", f"no chart for {startup.symbol or 'any symbol'}: no program is started")
+        return
+    for each in wanted:
+        if each.kind == "expert" and not startup.experts_enabled:
+            terminal.note("Experts", f"automated trading is disabled: expert {each.title} is not started")
+        else:
+            programs.start(each)
+
+
+def _wanted(terminal: Terminal, startup: StartUp) -> Iterator[Wanted]:
+    symbol = startup.symbol or terminal.first_symbol()
     if startup.expert:
-        where = f"{startup.symbol or 'the first chart'},{startup.period}"
-        terminal.note("Experts", f"expert {startup.expert} ({where}) is not loaded: a paper terminal runs no programs")
+        yield Wanted("expert", startup.expert, symbol, startup.period, startup.expert_parameters)
+    if startup.script:
+        shutdown = startup.shutdown_terminal
+        yield Wanted("script", startup.script, symbol, startup.period, startup.script_parameters, shutdown)

@@ -59,6 +59,22 @@ class Terminal(MarketFunctions):
         self._engine.commit()
         return deal.ticket
 
+    def first_symbol(self) -> str:
+        """Return the first symbol of Market Watch, '' for an empty one."""
+        return next((name for name in self._engine.symbols if name in self._selected), "")
+
+    def open_chart(self, name: str) -> bool:
+        """Put a symbol into Market Watch, to stay while its chart does; tell whether there is such a symbol.
+
+        Raises:
+            StateError: the change cannot be made durable.
+        """
+        if name not in self._engine.symbols:
+            return False
+        self.symbol_select(name, True)
+        self._charts.add(name)
+        return True
+
     # Connection ----------------------------------------------------------------------------------------------
 
     @serves

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,10 +28,11 @@ def environment() -> dict[str, str]:
 class RunningTerminal:
     """A terminal process on a folder."""
 
-    def __init__(self, folder: Path, settings: Settings = QUICK) -> None:
+    def __init__(self, folder: Path, settings: Settings = QUICK, *, arguments: Sequence[str] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save(settings, folder / SETTINGS_FILE)
         self.folder = folder
+        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> RunningTerminal:
@@ -38,7 +40,7 @@ class RunningTerminal:
         (self.folder / IPC_FILE).unlink(missing_ok=True)
         with (self.folder / "test.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "paper_terminal", "--path", str(self.folder)],
+                [sys.executable, "-P", "-m", "paper_terminal", "--path", str(self.folder), *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -25,8 +25,12 @@ Enabled=1
 AllowLiveTrading=0
 [StartUp]
 Expert=Examples\\Guard
+ExpertParameters=guard.set
 Symbol=EURUSD
-Period=M5
+Period=m5
+Script=Once
+ScriptParameters=once.set
+ShutdownTerminal=1
 """
 
 
@@ -35,7 +39,20 @@ def test_a_start_up_file_is_read_in_either_encoding(tmp_path: Path, encoding: st
     path = tmp_path / "start.ini"
     path.write_bytes(FILE.encode(encoding))
     startup = read_startup(path)
-    assert startup == StartUp(22, "s3cret", "Paper-Demo", 5000, False, "Examples\\Guard", "EURUSD", "M5")
+    assert startup == StartUp(
+        login=22,
+        password="s3cret",
+        server="Paper-Demo",
+        max_bars=5000,
+        trade_allowed=False,
+        expert="Examples\\Guard",
+        symbol="EURUSD",
+        period="M5",
+        expert_parameters="guard.set",
+        script="Once",
+        script_parameters="once.set",
+        shutdown_terminal=True,
+    )
     assert "s3cret" not in repr(startup)
     settings = with_startup(Settings(), startup)
     assert (settings.max_bars, settings.trade_allowed) == (5000, False)
@@ -43,7 +60,7 @@ def test_a_start_up_file_is_read_in_either_encoding(tmp_path: Path, encoding: st
 
 def test_bad_values_are_ignored_and_no_file_is_an_error_without_the_password(tmp_path: Path) -> None:
     path = tmp_path / "start.ini"
-    path.write_text("[Common]\nLogin=abc\n[Charts]\nMaxBars=-4\n[Experts]\n", encoding="utf-8")
+    path.write_text("[Common]\nLogin=abc\n[Charts]\nMaxBars=-4\n[Experts]\n[StartUp]\nPeriod=M7\n", encoding="utf-8")
     assert read_startup(path) == StartUp()
     assert with_startup(Settings(), StartUp()) == Settings()
     path.write_text("Password=s3cret\n", encoding="utf-8")
@@ -58,10 +75,9 @@ def test_the_account_of_the_file_is_logged_in_to(tmp_path: Path, password: str, 
     assembly = open_terminal(tmp_path, settings)
     notes: list[str] = []
     assembly.terminal.note = lambda _source, text: notes.append(text)
-    log_in_as_told(assembly.terminal, StartUp(login=22, password=password, expert="Guard"))
+    log_in_as_told(assembly.terminal, StartUp(login=22, password=password))
     assembly.store.close()
     assert assembly.terminal.account.login == login
-    assert any("Guard" in note for note in notes)
     assert any("refused" in note for note in notes) == (login != 22)
 
 
