@@ -144,6 +144,7 @@ class AdapterNode:
             clock=self.clock,
             catalogue=self.catalogue,
             streams=self.streams,
+            ticks=self.ticks,
             poll=self.trade_poll,
             service=self.order_service,
         )

@@ -49,6 +49,7 @@ from protocol.service import Caller
 
 FLATTEN_PREFIX = "~flatten:"
 _STALE_READ_S = 5.0  # an account read longer ago than this says nothing about now
+_MINUTE_MS = 60_000
 _DAY_MS = 86_400_000
 
 log = logging.getLogger(__name__)
@@ -199,7 +200,7 @@ class OrderDesk:
         self.check_ready()
         try:
             order = draft(request, self)
-            self._pass(order)
+            self._pass(order, request.strategy)
         except TryAgainLater:
             raise
         except BusError as error:
@@ -270,7 +271,7 @@ class OrderDesk:
         working.extend(i for i in self._watch.unseen() if i.number not in numbers)
         if last is None:
             return Exposure(positions=(), intents=tuple(working))
-        return Exposure(positions=last.positions, orders=last.orders, intents=tuple(working))
+        return Exposure(positions=self._watch.positions, orders=self._watch.orders, intents=tuple(working))
 
     # --- The view that requests are checked against ---------------------------------------------------------------
 
@@ -303,7 +304,7 @@ class OrderDesk:
 
     # --- Before sending -----------------------------------------------------------------------------------------
 
-    def _pass(self, order: Draft) -> None:
+    def _pass(self, order: Draft, strategy: str) -> None:
         """Let an order through the gate, or raise what forbids it."""
         account = self._watch.account
         assert account is not None
@@ -320,6 +321,8 @@ class OrderDesk:
             now_ms=self._market.market_ms(),
             now_ns=self._clock.monotonic_ns(),
             server_time_known=self._market.server_time_known,
+            strategy=strategy,
+            gap=self._market.has_gap(order.symbol),
         )
 
     def _refuse(self, request: OrderRequest, error: BusError) -> Intent:
@@ -439,7 +442,10 @@ class OrderDesk:
         return True
 
     def _recover(self) -> None:
-        """Take what an earlier life left in flight for unknown."""
+        """Take what an earlier life left in flight for unknown, and count its orders of the last minute."""
+        wall_ms = self._clock.wall_ms()
+        recent = self._journal.recent_intents(wall_ms - _MINUTE_MS)
+        self.gate.recount(recent, wall_ms=wall_ms, now_ns=self._clock.monotonic_ns())
         batch = Batch()
         for intent in self.book.recover():
             self.ledger.change(batch, intent)

@@ -19,6 +19,10 @@ class Market(Protocol):
         """Return the newest quote."""
         ...
 
+    def has_gap(self, symbol: str) -> bool:
+        """Return whether ticks of the symbol are known to be missing and not yet read."""
+        ...
+
     def market_ms(self) -> int:
         """Return market time, UTC milliseconds."""
         ...

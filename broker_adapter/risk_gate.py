@@ -15,6 +15,7 @@ from broker_adapter.broker_state import (
     DEAL_BALANCE,
     DEAL_BONUS,
     DEAL_CREDIT,
+    MARGIN_HEDGING,
     PENDING_ORDER_TYPES,
     TRADE_MODE_REAL,
     BrokerRead,
@@ -23,15 +24,16 @@ from broker_adapter.intents import Intent
 from broker_adapter.journal import Journal
 from broker_adapter.journal_records import MetaRecord
 from broker_adapter.order_requests import Draft
-from broker_adapter.order_states import OPEN, UNDECIDED
+from broker_adapter.order_states import OPEN, UNDECIDED, State
 from market import risk
 from market.risk import RiskCode, RiskLimits, RiskState, TradingMode
 from mt5bus.settings import Risk
 from protocol.errors import NotReady, RiskRefused
-from protocol.messages import Account, Deal, Order, Position, Quote
+from protocol.messages import Account, Order, Position, Quote
 
 _NEAR_MIDNIGHT_MS = 60_000  # a read this soon after it shows the equity at midnight
 _MINUTE_NS = 60_000_000_000
+_MINUTE_MS = 60_000
 _PAID_IN = frozenset({DEAL_BALANCE, DEAL_CREDIT, DEAL_BONUS})
 
 
@@ -62,14 +64,16 @@ class RiskGate:
     """Limits, mode and arming of one adapter."""
 
     def __init__(self, limits: Risk, journal: Journal) -> None:
-        self._limits = msgspec.convert(msgspec.structs.asdict(limits), RiskLimits)
+        self._limits = msgspec.convert(limits, RiskLimits, from_attributes=True)
         self.mode = TradingMode(journal.meta("mode", TradingMode.ACTIVE.value))
         self.mode_serial = int(journal.meta("mode_serial", "0"))
         self._armed = {key for key, on in journal.metas("armed:").items() if on == "1"}
         stored = journal.meta("day_start")
         self._day = msgspec.json.decode(stored.encode("utf-8"), type=DayStart) if stored else None
         self._accepted_ns: deque[int] = deque()
+        self._account: tuple[str, int] | None = None
         self._deposits: dict[int, tuple[int, float]] = {}
+        self._deposits_from_ms: int | None = None
 
     # --- Mode and arming ----------------------------------------------------------------------------------------
 
@@ -110,19 +114,32 @@ class RiskGate:
         now_ms: int,
         now_ns: int,
         server_time_known: bool,
+        strategy: str = "",
+        gap: bool = False,
         operator: bool = False,
     ) -> None:
         """Let the order pass.
+
+        Args:
+            strategy: Whose order it is; empty: nobody's in particular.
+            gap: Ticks of the symbol are known to be missing.
 
         Raises:
             RiskRefused: A limit, the mode or arming forbids it; details have `limit`, `allowed` and `value`.
             NotReady: The server's time is not measured yet.
         """
+        state = self._state(order, account, exposure, quote, point, now_ms, now_ns)
+        netting = account.margin_mode != MARGIN_HEDGING
         refusal = risk.check(
             order.symbol,
             order.volume,
             limits=self._limits,
-            state=self._state(order, account, exposure, quote, point, now_ms, now_ns, known=server_time_known),
+            state=msgspec.structs.replace(
+                state,
+                gap=gap,
+                server_time_known=server_time_known,
+                owners=_other_owners(order.symbol, exposure, strategy) if netting else (),
+            ),
             # Neither a changed stop nor a changed pending price adds volume: the limits on amounts are not for them.
             reduces=order.reduces or order.action in {"modify_position", "modify_order"},
             operator=operator,
@@ -143,6 +160,17 @@ class RiskGate:
         """Note that an order that adds exposure was accepted."""
         self._accepted_ns.append(now_ns)
 
+    def recount(self, intents: Iterable[Intent], *, wall_ms: int, now_ns: int) -> None:
+        """Count the orders that an earlier life accepted within the last minute.
+
+        Args:
+            intents: All that were stored within the last minute. One whose making lies further back, by the wall clock
+                (a feed has a clock of its own), counts as made now: rather a minute too long than not at all.
+        """
+        made = (wall_ms - i.created_ms for i in intents if i.opens and i.state is not State.REFUSED)
+        ages_ms = sorted((age if 0 <= age < _MINUTE_MS else 0 for age in made), reverse=True)
+        self._accepted_ns = deque(now_ns - age * 1_000_000 for age in ages_ms)
+
     def _state(
         self,
         order: Draft,
@@ -152,8 +180,6 @@ class RiskGate:
         point: float,
         now_ms: int,
         now_ns: int,
-        *,
-        known: bool,
     ) -> RiskState:
         while self._accepted_ns and now_ns - self._accepted_ns[0] >= _MINUTE_NS:
             self._accepted_ns.popleft()
@@ -174,15 +200,19 @@ class RiskGate:
             spread_points=None if quote is None or point <= 0 else round((quote.ask - quote.bid) / point),
             price_age_ms=max(ages) if ages else None,
             unknown_outcome=any(i.symbol == order.symbol and i.state in UNDECIDED for i in exposure.intents),
-            server_time_known=known,
         )
 
     # --- The day's loss -----------------------------------------------------------------------------------------
 
     def daily_loss(self, account: Account) -> float:
-        """Return the loss since the server's midnight, account currency; NaN while it is not known."""
-        day = self._day
-        if day is None or (day.server, day.login) != (account.server, account.login):
+        """Return the loss since the server's midnight, account currency; NaN while it is not known.
+
+        After a restart it is known once the day's deposits have been read again.
+        """
+        day, from_ms, present = self._day, self._deposits_from_ms, (account.server, account.login)
+        if day is None or (day.server, day.login) != present or self._account != present:
+            return math.nan
+        if from_ms is None or from_ms > day.at_ms:
             return math.nan
         deposits = sum(amount for at_ms, amount in self._deposits.values() if at_ms >= day.at_ms)
         return risk.daily_loss(midnight_equity=day.equity, deposits=deposits, equity=account.equity)
@@ -193,7 +223,7 @@ class RiskGate:
         Args:
             midnight_ms: The server's last midnight as a moment in UTC.
         """
-        self._note_deposits(read.deals, midnight_ms)
+        self._note_deposits(read, midnight_ms)
         day, account = self._day, read.account
         same_account = day is not None and (day.server, day.login) == (account.server, account.login)
         if same_account and day is not None and day.at_ms >= midnight_ms:
@@ -203,14 +233,20 @@ class RiskGate:
         just_now = same_account and read.market_ms - midnight_ms < _NEAR_MIDNIGHT_MS
         equity = account.equity if just_now else _balance_and_credit_at(midnight_ms, read)
         self._day = DayStart(account.server, account.login, midnight_ms, equity)
+        self._deposits = {ticket: paid for ticket, paid in self._deposits.items() if paid[0] >= midnight_ms}
         return (MetaRecord("day_start", msgspec.json.encode(self._day).decode("utf-8")),)
 
-    def _note_deposits(self, deals: Iterable[Deal], midnight_ms: int) -> None:
-        for deal in deals:
-            if deal.type in _PAID_IN and deal.time_ms >= midnight_ms:
+    def _note_deposits(self, read: BrokerRead, midnight_ms: int) -> None:
+        account = (read.account.server, read.account.login)
+        if account != self._account:
+            self._account, self._deposits, self._deposits_from_ms = account, {}, None
+        day = self._day
+        from_ms = midnight_ms if day is None or (day.server, day.login) != account else min(day.at_ms, midnight_ms)
+        for deal in read.deals:
+            if deal.type in _PAID_IN and deal.time_ms >= from_ms:
                 self._deposits[deal.ticket] = (deal.time_ms, deal.profit)
-        if self._deposits and min(at_ms for at_ms, _ in self._deposits.values()) < midnight_ms:
-            self._deposits = {t: one for t, one in self._deposits.items() if one[0] >= midnight_ms}
+        if read.history_from_ms <= from_ms:
+            self._deposits_from_ms = from_ms  # from there on all are known: the reads that follow overlap
 
 
 def refused(code: RiskCode, text: str, limit: float = 0.0, value: float = 0.0) -> RiskRefused:
@@ -226,6 +262,14 @@ def closing_volume(exposure: Exposure, position: int) -> float:
 def is_working(intent: Intent) -> bool:
     """Whether an order is in flight or undecided."""
     return intent.state in OPEN or intent.state in UNDECIDED
+
+
+def _other_owners(symbol: str, exposure: Exposure, strategy: str) -> tuple[str, ...]:
+    """Return who else has a position, a pending order or an order on its way on the symbol."""
+    owners = {p.strategy for p in exposure.positions if p.symbol == symbol}
+    owners |= {o.strategy for o in exposure.orders if o.symbol == symbol and o.type in PENDING_ORDER_TYPES}
+    owners |= {i.strategy for i in exposure.intents if i.symbol == symbol and i.opens}
+    return tuple(sorted(owners - {strategy}))
 
 
 def _balance_and_credit_at(midnight_ms: int, read: BrokerRead) -> float:

@@ -34,6 +34,7 @@ class _Followed(msgspec.Struct):
     cursor: TickCursor
     behind_sweeps: int = 0
     last_problem: str = ""
+    more: bool = False
 
 
 class TickFeed:
@@ -96,6 +97,14 @@ class TickFeed:
         """Canonical names of the symbols followed."""
         return tuple(each.symbol for each in self._followed.values())
 
+    def has_gap(self, symbol: str) -> bool:
+        """Return whether ticks of the symbol are known to be missing: more than one answer holds wait, or none is read.
+
+        True for a symbol that is not followed. A feed with a clock of its own waits for us: nothing of it is missing.
+        """
+        followed = next((each for each in self._followed.values() if each.symbol == symbol), None)
+        return followed is None or followed.more or bool(followed.last_problem)
+
     def _start_of(self, symbol: str, broker: str) -> TickCursor:
         kept = self._kept.get(broker)
         if kept is not None and kept.time_msc:
@@ -153,6 +162,7 @@ class TickFeed:
             followed.last_problem = problem
             return
         followed.last_problem = ""
+        followed.more = found.more and not self._from_first
         if not found.records:
             self._watch_for_going_back(followed, found)
             return

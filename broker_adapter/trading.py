@@ -10,6 +10,7 @@ from broker_adapter.order_desk import OrderDesk
 from broker_adapter.order_service import OrderService
 from broker_adapter.server_clock import ServerClock
 from broker_adapter.streams import Streams
+from broker_adapter.tick_feed import TickFeed
 from broker_adapter.trade_events import attributed_deal, attributed_order
 from broker_adapter.trade_poll import TradePoll
 from market.instrument import Instrument
@@ -26,8 +27,16 @@ LAST_DEALS = 10
 class MarketView:
     """What the order desk needs to know of symbols, prices and time."""
 
-    def __init__(self, connection: Connection, clock: ServerClock, catalogue: Catalogue, streams: Streams) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        clock: ServerClock,
+        catalogue: Catalogue,
+        streams: Streams,
+        ticks: TickFeed,
+    ) -> None:
         self._connection = connection
+        self.has_gap = ticks.has_gap
         self._catalogue = catalogue
         self._streams = streams
         self.market_ms = clock.market_ms
@@ -49,7 +58,7 @@ class MarketView:
 
     def quote(self, symbol: str) -> Quote | None:
         """Return the newest quote."""
-        return next((quote for quote in self._streams.quotes() if quote.symbol == symbol), None)
+        return self._streams.quote(symbol)
 
     def check_connection(self) -> None:
         """Return if the trade link is attached. Raises NotReady or CircuitOpen."""
@@ -82,6 +91,7 @@ class Trading:
         clock: ServerClock,
         catalogue: Catalogue,
         streams: Streams,
+        ticks: TickFeed,
         poll: TradePoll,
         service: Service,
     ) -> None:
@@ -93,7 +103,7 @@ class Trading:
             self._journal,
             connection,
             settings,
-            market=MarketView(connection, clock, catalogue, streams),
+            market=MarketView(connection, clock, catalogue, streams, ticks),
             publish=streams.publish_event,
             poll_now=poll.poll_now,
         )

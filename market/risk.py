@@ -34,6 +34,7 @@ class RiskCode(StrEnum):
     NOT_ARMED = "not_armed"
     MODE = "mode"
     SYMBOL = "symbol"
+    OWNER = "owner"
     VOLUME_PER_ORDER = "volume_per_order"
     VOLUME_PER_SYMBOL = "volume_per_symbol"
     POSITIONS = "positions"
@@ -44,6 +45,17 @@ class RiskCode(StrEnum):
     GAP = "gap"
     UNKNOWN_OUTCOME = "unknown_outcome"
     SERVER_TIME = "server_time"
+
+
+class SymbolLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a symbol has instead of the limits for all; None: the same."""
+
+    max_volume_per_order: float | None = None
+    """Lots."""
+    max_volume_per_symbol: float | None = None
+    """Lots."""
+    max_spread_points: int | None = None
+    """0 = no limit."""
 
 
 class RiskLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +74,16 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_price_age_ms: int = 15_000
     symbols: tuple[str, ...] = ()
     """Canonical names that may be traded; none = all."""
+    symbol: dict[str, SymbolLimits] = {}
+    """By canonical name."""
+
+    def of(self, symbol: str) -> RiskLimits:
+        """Return the limits that hold for one symbol."""
+        own = self.symbol.get(symbol)
+        if own is None:
+            return self
+        given = {name: value for name, value in msgspec.structs.asdict(own).items() if value is not None}
+        return msgspec.structs.replace(self, **given)
 
 
 class RiskState(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +109,8 @@ class RiskState(msgspec.Struct, frozen=True, kw_only=True):
     """An order on this symbol has an outcome that is not known yet."""
     server_time_known: bool = True
     """False while the server's offset from UTC is only assumed."""
+    owners: tuple[str, ...] = ()
+    """Where positions net: whose position and orders are on the symbol, other than the asker's; empty = by hand."""
 
 
 class RiskRefusal(msgspec.Struct, frozen=True):
@@ -120,7 +144,7 @@ def check(
     Args:
         symbol: Canonical name.
         volume: Lots the order would add.
-        limits: As configured.
+        limits: As configured, for all symbols.
         state: As it is now, this order not included.
         reduces: The order can only make exposure smaller.
         operator: It comes from the operator's flatten, not from a strategy.
@@ -133,7 +157,8 @@ def check(
         return None
     if state.mode == TradingMode.REDUCING:
         return RiskRefusal(RiskCode.MODE, "trading only reduces: no new exposure until it is resumed")
-    return _check_knowledge(symbol, limits, state) or _check_amounts(symbol, volume, limits, state)
+    own = limits.of(symbol)
+    return _check_knowledge(symbol, own, state) or _check_amounts(symbol, volume, own, state)
 
 
 def _check_knowledge(symbol: str, limits: RiskLimits, state: RiskState) -> RiskRefusal | None:
@@ -164,6 +189,10 @@ def _check_knowledge(symbol: str, limits: RiskLimits, state: RiskState) -> RiskR
 def _check_amounts(symbol: str, volume: float, limits: RiskLimits, state: RiskState) -> RiskRefusal | None:
     if limits.symbols and symbol not in limits.symbols:
         return RiskRefusal(RiskCode.SYMBOL, f"{symbol} is not among the symbols allowed: {', '.join(limits.symbols)}")
+    if state.owners:
+        whose = " and ".join(repr(owner) if owner else "somebody by hand" for owner in state.owners)
+        text = f"{symbol} is traded by {whose}: where positions net, one strategy has a symbol to itself"
+        return RiskRefusal(RiskCode.OWNER, text)
     # Written so that a NaN fails: every comparison with it is false.
     if not 0 <= volume <= limits.max_volume_per_order + _VOLUME_TOLERANCE:
         text = f"{volume:g} lots in one order, the limit is {limits.max_volume_per_order:g}"

@@ -159,6 +159,21 @@ class Connection(Section, frozen=True):
     ] = 10.0
 
 
+class SymbolRisk(Section, frozen=True):
+    """What one symbol has instead of the limits for all: a table `[adapter.risk.symbol.NAME]`."""
+
+    max_volume_per_order: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="lots in one order; none = as for all")
+    ] = None
+    max_volume_per_symbol: Annotated[
+        Annotated[float, Meta(gt=0)] | None, Meta(description="lots open on it; none = as for all")
+    ] = None
+    max_spread_points: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="points, for new exposure; 0 = no limit, none = as for all"),
+    ] = None
+
+
 class Risk(Section, frozen=True):
     """The gate every order passes. 0 means no limit where the text says so."""
 
@@ -172,6 +187,12 @@ class Risk(Section, frozen=True):
     max_spread_points: Annotated[int, Meta(ge=0, description="points, for new exposure; 0 = no limit")] = 0
     max_price_age_ms: Annotated[Milliseconds, Meta(description="age of the last tick, for new exposure: ms")] = 15_000
     symbols: Annotated[tuple[SymbolName, ...], Meta(description="symbols allowed; [] = every symbol")] = ()
+    symbol: Annotated[
+        dict[SymbolName, SymbolRisk],
+        Meta(
+            description="by symbol, limits of its own: max_volume_per_order, max_volume_per_symbol, max_spread_points"
+        ),
+    ] = field(default_factory=dict)
 
 
 class Adapter(Section, frozen=True):

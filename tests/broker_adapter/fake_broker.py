@@ -299,6 +299,7 @@ class World:
         )
         self.server_time_known = True
         self.attached = True
+        self.gaps: set[str] = set()
         self.quote_ = Quote("EURUSD", self.clock.wall_ms(), BID, ASK)
         self.published: list[Event] = []
         self.polls_asked = 0
@@ -330,6 +331,9 @@ class World:
     def check_connection(self) -> None:
         if not self.attached:
             raise NotReady("the terminal is not attached")
+
+    def has_gap(self, symbol: str) -> bool:
+        return symbol in self.gaps
 
     def market_ms(self) -> int:
         return self.clock.wall_ms()

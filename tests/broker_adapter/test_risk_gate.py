@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,11 +13,12 @@ import pytest
 from broker_adapter.broker_state import BrokerRead
 from broker_adapter.journal_records import Record
 from broker_adapter.order_requests import Draft
+from broker_adapter.order_states import State
 from broker_adapter.risk_gate import Exposure, RiskGate, closing_volume
 from market.risk import TradingMode
 from mt5bus.settings import Risk
 from protocol.errors import NotReady, RiskRefused
-from protocol.messages import Account, Deal, Order, Quote
+from protocol.messages import Account, Deal, Order, Position, Quote
 from tests.broker_adapter.test_journal import Opened, intent
 
 DAY_MS = 86_400_000
@@ -143,6 +145,48 @@ def test_orders_a_minute_are_counted_in_a_sliding_minute(opened: Opened) -> None
     assert check(gate, now_ns=60 * 10**9) == ""
 
 
+def test_orders_of_the_last_minute_count_over_a_restart(opened: Opened) -> None:
+    wall_ms, now_ns = MIDNIGHT, 10**12
+    made = [(1, 59_999), (2, 60_000), (3, 5_000), (4, -7)]  # ms ago; the last by a clock that was set back
+    orders = [msgspec.structs.replace(intent(number), created_ms=wall_ms - ago) for number, ago in made]
+    gone = msgspec.structs.replace(orders[2], state=State.REFUSED)
+    gate = RiskGate(Risk(max_orders_per_minute=5), opened.journal)
+    gate.recount([*orders, gone], wall_ms=wall_ms, now_ns=now_ns)
+    assert check(gate, now_ns=now_ns) == ""
+    gate.count_order(now_ns)
+    assert check(gate, now_ns=now_ns) == "orders_per_minute"
+    assert check(gate, now_ns=now_ns + 1_000_000) == ""  # the oldest is a minute old
+
+
+def test_ticks_that_are_missing_refuse_new_exposure_only(opened: Opened) -> None:
+    gate = RiskGate(Risk(), opened.journal)
+    assert check(gate, gap=True) == "gap"
+    assert check(gate, CLOSE, gap=True) == ""
+
+
+def test_where_positions_net_a_symbol_has_one_owner(opened: Opened) -> None:
+    gate = RiskGate(Risk(), opened.journal)
+    netting = msgspec.structs.replace(ACCOUNT, margin_mode=0)
+    held = Position(5, 5, "EURUSD", 0, 0.1, 1.1, 0.0, 0.0, 1.1, 0.0, 0.0, 0, "", 3, 0, 0, strategy="first")
+    pending = Order(7, "EURUSD", 2, 1, 0.3, 0.3, 1.09, 0.0, 0.0, 0.0, 2, 0, 0, 0, 0, "", 3, 1, 0, 0, strategy="first")
+    flying = msgspec.structs.replace(intent(1), strategy="first", symbol="EURUSD")
+    for exposure in (
+        Exposure(positions=(held,), intents=()),
+        Exposure(positions=(), orders=(pending,), intents=()),
+        Exposure(positions=(), intents=(flying,)),
+    ):
+        asked: dict[str, Any] = {"account": netting, "exposure": exposure}
+        assert check(gate, strategy="first", **asked) == ""
+        assert check(gate, strategy="second", **asked) == "owner"
+        assert check(gate, strategy="", **asked) == "owner"
+        assert check(gate, CLOSE, strategy="second", **asked) == ""
+        assert check(gate, strategy="second", account=ACCOUNT, exposure=exposure) == ""
+    by_hand = Exposure(positions=(msgspec.structs.replace(held, strategy=""),), intents=())
+    assert check(gate, strategy="first", account=netting, exposure=by_hand) == "owner"
+    elsewhere = Exposure(positions=(msgspec.structs.replace(held, symbol="GBPUSD"),), intents=())
+    assert check(gate, strategy="second", account=netting, exposure=elsewhere) == ""
+
+
 def test_prices_too_old_or_too_wide_refuse_new_exposure_only(opened: Opened) -> None:
     gate = RiskGate(Risk(max_price_age_ms=1000, max_spread_points=10), opened.journal)
     assert check(gate) == ""
@@ -174,12 +218,29 @@ def test_the_days_start_survives_and_the_next_day_begins_anew(opened: Opened) ->
     gate = RiskGate(Risk(max_daily_loss=100.0), opened.journal)
     store(opened, gate.on_read(read(), midnight_ms=MIDNIGHT))
     again = RiskGate(Risk(max_daily_loss=100.0), opened.journal)
-    assert again.daily_loss(equity(9950)) == 50.0
+    assert math.isnan(again.daily_loss(equity(9950)))  # what was paid in since midnight is still to be read
     assert again.on_read(read(account=equity(9950)), midnight_ms=MIDNIGHT) == ()
+    assert again.daily_loss(equity(9950)) == 50.0
     next_day = read(account=equity(9900, 9950), market_ms=MIDNIGHT + DAY_MS + 250, history_from_ms=MIDNIGHT)
     store(opened, again.on_read(next_day, midnight_ms=MIDNIGHT + DAY_MS))
     assert again.daily_loss(equity(9900)) == 0.0  # seen at midnight: equity, not balance
     assert math.isnan(again.daily_loss(msgspec.structs.replace(ACCOUNT, login=2)))
+
+
+def test_what_was_paid_in_before_a_restart_hides_no_loss(opened: Opened) -> None:
+    gate = RiskGate(Risk(max_daily_loss=100.0), opened.journal)
+    store(opened, gate.on_read(read(), midnight_ms=MIDNIGHT))
+    paid_in = (money(1, 2, 500.0, MIDNIGHT + 5),)
+    again = RiskGate(Risk(max_daily_loss=100.0), opened.journal)
+    # The first read of the new life does not reach back to the deposit.
+    again.on_read(read(account=equity(10_400), history_from_ms=MIDNIGHT + 10), midnight_ms=MIDNIGHT)
+    assert check(again, account=equity(10_400)) == "daily_loss"
+    again.on_read(read(account=equity(10_400), deals=paid_in), midnight_ms=MIDNIGHT)
+    assert again.daily_loss(equity(10_400)) == 100.0
+    # Another account's money is another's.
+    again.on_read(read(account=msgspec.structs.replace(ACCOUNT, login=2)), midnight_ms=MIDNIGHT)
+    again.on_read(read(account=equity(9_999)), midnight_ms=MIDNIGHT)
+    assert again.daily_loss(equity(9_999)) == 0.0
 
 
 def test_a_short_history_cannot_tell_the_days_start(opened: Opened) -> None:

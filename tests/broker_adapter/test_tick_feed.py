@@ -72,6 +72,24 @@ def test_it_starts_at_the_newest_tick_and_misses_none_after(tmp_path: Path) -> N
         rig.close()
 
 
+def test_ticks_that_cannot_be_read_are_a_gap_until_they_are(tmp_path: Path) -> None:
+    rig = FeedRig(tmp_path, from_first=False)
+    try:
+        assert rig.feed.has_gap("EURUSD")  # not followed yet
+        rig.add(START)
+        rig.run()
+        rig.until(lambda: rig.got)
+        assert not rig.feed.has_gap("EURUSD")
+        rig.behave({"copy_ticks_from": {"error": [-1, "Terminal: Call failed"]}})
+        rig.add(START + 1)
+        rig.until(lambda: rig.feed.has_gap("EURUSD"))
+        rig.behave({})
+        rig.until(lambda: rig.got[-1] == START + 1)
+        assert not rig.feed.has_gap("EURUSD")
+    finally:
+        rig.close()
+
+
 def test_a_symbol_followed_again_goes_on_where_it_was_left(tmp_path: Path) -> None:
     rig = FeedRig(tmp_path, from_first=False)
     try:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market import RiskCode, RiskLimits, RiskRefusal, RiskState, TradingMode, daily_loss
-from market.risk import check
+from market.risk import SymbolLimits, check
 
 LIMITS = RiskLimits(
     max_volume_per_order=1.0,
@@ -50,6 +50,7 @@ def test_order_within_every_limit_passes() -> None:
         ({"gap": False}, {"gap": True}, RiskCode.GAP),
         ({"unknown_outcome": False}, {"unknown_outcome": True}, RiskCode.UNKNOWN_OUTCOME),
         ({"server_time_known": True}, {"server_time_known": False}, RiskCode.SERVER_TIME),
+        ({"owners": ()}, {"owners": ("confluence",)}, RiskCode.OWNER),
         ({"armed": True}, {"armed": False}, RiskCode.NOT_ARMED),
         ({"mode": TradingMode.ACTIVE}, {"mode": TradingMode.REDUCING}, RiskCode.MODE),
     ],
@@ -96,6 +97,22 @@ def test_sums_of_binary_floats_reach_their_limit() -> None:
     limits = msgspec.structs.replace(LIMITS, max_volume_per_symbol=0.3)
     state = msgspec.structs.replace(CALM, symbol_volume=0.2)
     assert check("EURUSD", 0.1, limits=limits, state=state, reduces=False) is None
+
+
+def test_a_symbol_may_have_limits_of_its_own() -> None:
+    own = SymbolLimits(max_volume_per_order=0.2, max_volume_per_symbol=0.4, max_spread_points=300)
+    limits = msgspec.structs.replace(LIMITS, symbol={"XAUUSD": own, "EURUSD": SymbolLimits()})
+    wide = msgspec.structs.replace(CALM, spread_points=300)
+
+    def code(symbol: str, volume: float, state: RiskState) -> str:
+        refusal = check(symbol, volume, limits=limits, state=state, reduces=False)
+        return "" if refusal is None else refusal.code.value
+
+    assert code("XAUUSD", 0.2, wide) == ""
+    assert code("XAUUSD", 0.21, wide) == "volume_per_order"
+    assert code("XAUUSD", 0.2, msgspec.structs.replace(wide, symbol_volume=0.21)) == "volume_per_symbol"
+    assert code("EURUSD", 0.2, wide) == "spread"
+    assert code("EURUSD", 1.0, CALM) == ""
 
 
 states = st.builds(
