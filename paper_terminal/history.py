@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -38,11 +39,19 @@ _PERIOD_S: Final[dict[int, int]] = {n: n * _MINUTE_S for n in _MINUTES} | {0x400
 _INFO_FLAGS: Final = TICK_FLAG_BID | TICK_FLAG_ASK
 _TRADE_FLAGS: Final = TICK_FLAG_LAST | TICK_FLAG_VOLUME | TICK_FLAG_BUY | TICK_FLAG_SELL
 _ALL_TICKS: Final = -1
+_ONLY_TRADES: Final = 2
 _WANTED: Final = {1: _INFO_FLAGS, 2: _TRADE_FLAGS, 3: _INFO_FLAGS | _TRADE_FLAGS}
+
+_MOST_MADE_TICKS: Final = 5_000_000
+"""Ticks from before those held that one call gives: 300 MB."""
 
 
 class BadRequest(Exception):
     """A timeframe, count or flag that means nothing."""
+
+
+class TooMuch(Exception):
+    """A request for more than can be given at once."""
 
 
 class Growing:
@@ -122,33 +131,48 @@ class SymbolHistory:
 
         Raises:
             BadRequest: a count below 1 or unknown flags.
+            TooMuch: more ticks than can be made at once.
         """
         if count < 1:
             raise BadRequest(f"count {count}")
-        found = self._ticks.filled[self._first(from_s) :]
-        return found[:count] if flags == _ALL_TICKS else self._with_flags(found, flags)[:count]
+        return self._ticks_between(self._rule.to_utc_ms(from_s * 1000), None, flags, count)
 
     def ticks_range(self, from_s: int, to_s: int, flags: int) -> Records:
         """Return the ticks with from_s <= time_msc / 1000 <= to_s, server seconds: the end is a whole second too.
 
         Raises:
             BadRequest: unknown flags.
+            TooMuch: more ticks than can be made at once.
         """
-        end_ms = self._rule.to_utc_ms(to_s * 1000, latest=True)
-        end = int(np.searchsorted(self._utc_ms.filled, end_ms, side="right"))
-        found = self._ticks.filled[self._first(from_s) : end]
-        return found if flags == _ALL_TICKS else self._with_flags(found, flags)
+        end_ms = self._rule.to_utc_ms(to_s * 1000, latest=True) + 1
+        return self._ticks_between(self._rule.to_utc_ms(from_s * 1000), end_ms, flags, None)
 
-    def _first(self, from_s: int) -> int:
-        return int(np.searchsorted(self._utc_ms.filled, self._rule.to_utc_ms(from_s * 1000), side="left"))
-
-    @staticmethod
-    def _with_flags(ticks: Records, flags: int) -> Records:
-        wanted = _WANTED.get(flags)
-        if wanted is None:
+    def _ticks_between(self, from_ms: int, end_ms: int | None, flags: int, count: int | None) -> Records:
+        """Return the first `count` ticks of [from_ms, end_ms), UTC; None: no limit."""
+        if flags != _ALL_TICKS and flags not in _WANTED:
             raise BadRequest(f"flags {flags}")
-        selected: Records = ticks[(ticks["flags"] & wanted) != 0]
-        return selected
+        parts: list[Records] = []
+        found = 0
+        for block in self._older_ticks(from_ms, end_ms, flags):
+            parts.append(_with_flags(block, flags))
+            found += len(parts[-1])
+            if count is not None and found >= count:
+                return np.concatenate(parts)[:count]
+            if found > _MOST_MADE_TICKS:
+                raise TooMuch(f"more than {_MOST_MADE_TICKS} ticks")
+        times = self._utc_ms.filled
+        first = int(np.searchsorted(times, from_ms, side="left"))
+        end = len(times) if end_ms is None else int(np.searchsorted(times, end_ms, side="left"))
+        held = _with_flags(self._ticks.filled[first:end], flags)
+        whole: Records = np.concatenate([*parts, held]) if parts else held
+        return whole if count is None else whole[:count]
+
+    def _older_ticks(self, from_ms: int, end_ms: int | None, flags: int) -> Iterator[Records]:
+        """Return the ticks from before those held, in blocks; quotes alone, there are no trades among them."""
+        if self._deep is None or flags == _ONLY_TRADES:
+            return iter(())
+        until_ms = self._deep.until_ms
+        return self._deep.ticks(from_ms, until_ms if end_ms is None else min(end_ms, until_ms))
 
     def bars(self, timeframe: int, *, since_s: int | None = None, until_s: int | None = None) -> Records:
         """Return the bars of a period, ascending by open time; the last one is being formed.
@@ -265,3 +289,10 @@ def _merge_into(bar: Records, more: Records) -> None:
     bar["close"] = more["close"]
     bar["tick_volume"] += more["tick_volume"]
     bar["spread"] = np.minimum(bar["spread"], more["spread"])
+
+
+def _with_flags(ticks: Records, flags: int) -> Records:
+    if flags == _ALL_TICKS:
+        return ticks
+    selected: Records = ticks[(ticks["flags"] & _WANTED[flags]) != 0]
+    return selected

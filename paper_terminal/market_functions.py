@@ -90,7 +90,9 @@ class MarketFunctions(Functions):
             source = self._market.minute_bars(symbol.name)
             if deep_ms and source is not None:
                 first_ms = max(0, from_ms - deep_ms)
-                self._histories[name].deepen(DeepHistory(self._rule, source, first_ms=first_ms, until_ms=from_ms))
+                self._histories[name].deepen(
+                    DeepHistory(self._rule, source, first_ms=first_ms, until_ms=from_ms, point=symbol.point)
+                )
             if len(ticks):
                 self._engine.seed_quote(name, ticks)
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar, get_type_hints
 import msgspec
 
 from paper_terminal import constants as api
-from paper_terminal.history import BadRequest
+from paper_terminal.history import BadRequest, TooMuch
 
 _MARK: Final = "_serves"
 
@@ -84,3 +84,5 @@ class Functions:
             return served.method(*values)
         except (BadRequest, OverflowError) as error:
             raise invalid_params() from error
+        except TooMuch as error:
+            raise CallFailed(api.RES_E_FAIL, "Terminal: Call failed") from error
