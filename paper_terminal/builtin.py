@@ -9,8 +9,8 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import Any, ClassVar, Final, Generic, NoReturn, TypeVar
+from types import BuiltinFunctionType, FrameType
+from typing import Any, ClassVar, Final, Generic, NoReturn, SupportsIndex, TypeVar
 
 _CALL_FUNCTION_EX: Final = dis.opmap["CALL_FUNCTION_EX"]
 
@@ -20,10 +20,12 @@ R = TypeVar("R")
 class _Builtin(Generic[R]):
     """What the three calling conventions share."""
 
-    __module__ = "MetaTrader5"
     __self__: ClassVar[None] = None
+    # What isinstance, inspect.isbuiltin and inspect.isroutine go by.
+    __class__ = BuiltinFunctionType  # type: ignore[assignment]  # a pretence
 
     def __init__(self, run: Callable[..., R]) -> None:
+        self.__module__ = "MetaTrader5"
         self.__name__ = run.__name__
         self.__qualname__ = run.__name__
         self.__doc__ = run.__doc__
@@ -35,6 +37,9 @@ class _Builtin(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<built-in function {self.__name__}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str:
+        return self.__name__  # pickled by name, as functions are; copied as themselves
 
     def _refuse_keywords(self, keywords: dict[str, Any]) -> None:
         if keywords:

@@ -21,12 +21,20 @@ from paper_terminal import launch
 from paper_terminal.catalogue import DEMO_SPECIFICATIONS
 from paper_terminal.settings import SETTINGS_FILE, AccountSettings, FeedSettings, Settings, save
 
+DEMO_ACCOUNT: Final = AccountSettings(
+    login=25115284,  # the account of the documents' examples; they disagree about its password
+    password="",
+    server="MetaQuotes-Demo",
+    name="Paper Trader",
+    leverage=100,
+    balance=100_000.0,
+)
 DEMO_SETTINGS: Final = Settings(
-    accounts=(AccountSettings(server="MetaQuotes-Demo", name="Paper Trader", leverage=100, balance=100_000.0),),
+    accounts=(DEMO_ACCOUNT,),
     symbols=DEMO_SPECIFICATIONS,
     commission_per_lot=0.0,
     history_days=0.25,
-    bar_history_days=5000.0,
+    bar_history_days=10_000.0,
     open_unknown_accounts=True,
     idle_exit_s=30.0,
     feed=FeedSettings(ticks_per_second=1.0),

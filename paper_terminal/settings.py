@@ -34,6 +34,7 @@ class AccountSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     login: int = 10_000_001
     password: str = "paper"  # noqa: S105  # play money
+    """Empty: any will do."""
     server: str = "Paper-Demo"
     name: str = "Paper Trader"
     currency: str = "USD"

@@ -15,8 +15,15 @@ from paper_terminal.ledger_records import CheckResult, Deal, Order, Position, Se
 from paper_terminal.margin import NoRate
 from paper_terminal.market_functions import MarketFunctions
 from paper_terminal.served import CallFailed, invalid_params, serves
+from paper_terminal.settings import AccountSettings
 
 R = TypeVar("R", Order, Deal)
+
+
+def _opens(account: AccountSettings, password: str, server: str) -> bool:
+    """Tell whether these open an account; what is left out is what the terminal has saved."""
+    right = not account.password or password in {"", account.password}
+    return right and server in {"", account.server}
 
 
 class Terminal(MarketFunctions):
@@ -84,7 +91,7 @@ class Terminal(MarketFunctions):
         if account is None and self._settings.open_unknown_accounts:
             account = self._open_account(login, password, server)
         settings = account.settings if account else None
-        if settings is None or password not in {"", settings.password} or server not in {"", settings.server}:
+        if settings is None or not _opens(settings, password, server):
             self.note("Network", f"'{login or self._login}': authorization failed")
             raise CallFailed(api.RES_E_AUTH_FAILED, "Terminal: Authorization failed")
         self.note("Network", f"'{settings.login}': authorized on {settings.server}")

@@ -54,6 +54,13 @@ def test_functions_have_no_signature_and_do_not_bind(api: dict[str, Any]) -> Non
         assert holder().call is function
 
 
+def test_functions_pass_for_built_in_ones(api: dict[str, Any]) -> None:
+    built_in = {name for name, _ in inspect.getmembers(mt5, inspect.isbuiltin)}
+    assert built_in == set(api["functions"]) - set(api["python_level_functions"])
+    assert all(getattr(mt5, name).__module__ == "MetaTrader5" for name in built_in)
+    assert all(copy.deepcopy(getattr(mt5, name)) is getattr(mt5, name) for name in built_in)
+
+
 def test_call_styles_refuse_what_c_refuses(api: dict[str, Any]) -> None:
     for name, style in api["call_style"].items():
         function = getattr(mt5, name)

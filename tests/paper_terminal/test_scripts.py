@@ -84,3 +84,25 @@ def test_a_terminal_elsewhere_means_the_one_named(monkeypatch: pytest.MonkeyPatc
     assert launch.folder_of("/nowhere/at/all/terminal64.exe") == (tmp_path / "mine").resolve()
     assert launch.folder_of(str(tmp_path / "terminal64.exe")) == tmp_path.resolve()
     assert launch.folder_of(str(tmp_path / "other")) == (tmp_path / "other").resolve()
+
+
+DOCUMENTED = """
+import MetaTrader5 as mt5
+from datetime import datetime, timezone
+assert mt5.initialize(), mt5.last_error()
+assert mt5.account_info().login == 25115284
+for password in ("one", "another"):  # the documents' examples disagree
+    assert mt5.login(25115284, password=password, server="MetaQuotes-Demo"), mt5.last_error()
+assert mt5.login(17221085) and mt5.account_info().login == 17221085
+day = datetime(2020, 1, 10, tzinfo=timezone.utc)
+ticks = mt5.copy_ticks_from("EURUSD", day, 100000, mt5.COPY_TICKS_ALL)
+assert len(ticks) == 100000 and ticks["time"][0] // 86400 == day.timestamp() // 86400
+assert len(mt5.copy_rates_range("GBPUSD", mt5.TIMEFRAME_D1, datetime(2000, 1, 1), datetime(2001, 1, 1))) > 250
+print(mt5.__name__, mt5.terminal_info().maxbars)
+"""
+
+
+def test_what_the_documents_examples_take_for_granted_is_there(folder: Path) -> None:
+    ended = paper(folder, "exec", "-c", DOCUMENTED)
+    assert (ended.returncode, ended.stdout) == (0, "MetaTrader5 100000\n"), ended.stderr
+    eventually(lambda: not (folder / IPC_FILE).exists(), timeout_s=20, what="the terminal's end")

@@ -17,4 +17,5 @@ from paper_terminal import client, scripts  # noqa: E402  # after the path is ri
 
 scripts.prepare_default_terminal()
 # The module itself, not a copy of its names: what a test replaces in MetaTrader5 is replaced for Buy and Sell too.
+client.__name__ = __name__
 sys.modules[__name__] = client
