@@ -77,8 +77,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         ticks_given_up: How many of those that the adapter numbered could not be had.
         ticks_unseen: How many of the broker's it never got, between the first and the last of each life of the adapter.
         logged: The adapter's event log.
-        dispatched: By strategy the offsets of the event log that it was told, in that order, over all its lives; the
-            first is that of the first state it read.
+        dispatched: By strategy, for each of its lives, the offsets of the event log that it was told, in that order; the
+            very first is that of the first state it read.
         told_refused: Orders of which the strategy was told that they never took effect, and the log may know nothing.
         replayed_otherwise: Where a replay of the dispatch log first decides something else; empty if nowhere.
         not_settled: What did not come to rest in time; empty if all did.
@@ -91,7 +91,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ticks_unseen: int
     logged: tuple[Event, ...]
     decisions: tuple[Decided, ...]
-    dispatched: Mapping[str, tuple[int, ...]]
+    dispatched: Mapping[str, tuple[tuple[int, ...], ...]]
     told_refused: frozenset[str]
     broker_orders: tuple[BrokerOrder, ...]
     broker_deals: tuple[BrokerDeal, ...]
@@ -293,13 +293,21 @@ def _follower_faults(found: Evidence) -> list[str]:
 
 
 def _strategy_faults(found: Evidence) -> list[str]:
-    """Look for holes and repeats, and for a tail that never came: at least the last word on an order must have come."""
+    """Look for holes and repeats, and for a tail that never came: at least the last word on an order must have come.
+
+    A new life goes on from the state that was saved last, so it is told again what came after that.
+    """
     decided = max((event.offset for event in found.logged if isinstance(event.body, IntentEvent)), default=0)
     faults = []
-    for name, offsets in found.dispatched.items():
-        faults += [f"{name}: {after} after {before}" for before, after in pairwise(offsets) if after != before + 1]
-        if not offsets or offsets[-1] < decided:
-            faults.append(f"{name}: told up to {offsets[-1] if offsets else 0}, the last about an order is {decided}")
+    for name, lives in found.dispatched.items():
+        told = 0
+        for offsets in filter(None, lives):
+            if told and offsets[0] > told + 1:
+                faults.append(f"{name}: a life begins with {offsets[0]} after {told}")
+            faults += [f"{name}: {after} after {before}" for before, after in pairwise(offsets) if after != before + 1]
+            told = max(told, offsets[-1])
+        if told < decided:
+            faults.append(f"{name}: told up to {told}, the last about an order is {decided}")
     return faults
 
 

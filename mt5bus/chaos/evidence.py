@@ -21,7 +21,7 @@ from paper_terminal import client as terminal_api
 from protocol.messages import OrderRequest
 from protocol.ticks import TickArray, ticks_array
 from strategy.dispatch_log import read_log
-from strategy.inputs import Fired, Input, Joined, Occurred, Record, Refused
+from strategy.inputs import Began, Fired, Input, Joined, Occurred, Record, Refused
 from strategy.replay import first_difference, logged, replay
 
 _ALL_TIME = (0, 2_000_000_000)  # seconds, server time
@@ -49,20 +49,22 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
         ours = tuple(BrokerPosition(each.ticket, each.volume, each.sl, each.tp) for each in bus.positions())
     decisions: list[Decided] = []
     told_refused: set[str] = set()
-    dispatched: dict[str, tuple[int, ...]] = {}
+    dispatched: dict[str, tuple[tuple[int, ...], ...]] = {}
     differences = ""
     for settings in loaded.settings.strategy:
-        offsets: list[int] = []
+        lives: list[list[int]] = []
         for record in (record for _, record in read_log(loaded.home.strategy / file_name(settings.name))):
             decisions += _decided(record)
             told = record.input
             if isinstance(told, Refused):
                 told_refused.add(told.outcome.client_order_id)
+            elif isinstance(told, Began):
+                lives.append([])
             elif isinstance(told, Occurred):
-                offsets.append(told.event.offset)
-            elif isinstance(told, Joined) and not offsets:
-                offsets.append(told.snapshot.offset)
-        dispatched[settings.name] = tuple(offsets)
+                lives[-1].append(told.event.offset)
+            elif isinstance(told, Joined) and not any(lives):
+                lives[-1].append(told.snapshot.offset)
+        dispatched[settings.name] = tuple(map(tuple, lives))
         differences += _replayed_otherwise(loaded, settings.name)
     return Evidence(
         followed=tuple(watch.events),
