@@ -283,9 +283,10 @@ def _absolute_feed(feed: object, base: Path) -> dict[str, object]:
         return {}
     files = []
     for entry in feed["files"]:
-        if isinstance(entry, dict) and isinstance(entry.get("paths"), list):
-            paths = [str((base / Path(path).expanduser()).absolute()) for path in map(str, entry["paths"])]
-            entry = {**entry, "paths": paths}
+        for key in ("paths", "ask_paths"):
+            if isinstance(entry, dict) and isinstance(entry.get(key), list):
+                paths = [str((base / Path(path).expanduser()).absolute()) for path in map(str, entry[key])]
+                entry = {**entry, key: paths}
         files.append(entry)
     return {"feed": {**feed, "files": files}}
 

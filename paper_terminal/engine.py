@@ -24,7 +24,7 @@ from paper_terminal.records import Records
 from paper_terminal.rollover import DAY_S, REOPENING, nights, reopening_prices, swap_per_night
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.settings import AccountSettings, Settings
-from paper_terminal.skipping import WINDOW, WORTH_IT, Ticks, merged, quiet_ticks
+from paper_terminal.skipping import WINDOW, WORTH_IT, Ticks, merged, quiet_ticks, quoted
 from paper_terminal.specifications import DAILY, GTC, Specification
 from paper_terminal.state import Change, Loaded, Store
 from paper_terminal.valuation import Valuer
@@ -137,7 +137,7 @@ class Engine:
             skipped = np.flatnonzero(ticks.owner[at:end] == index)
             if len(skipped):
                 last = at + int(skipped[-1])
-                self.quotes[name] = Quote(float(ticks.bids[last]), float(ticks.asks[last]), int(ticks.times_ms[last]))
+                self.quotes[name] = _quote_at(ticks, last)
                 self._reprice(name, self.quotes[name])
         return end
 
@@ -161,7 +161,7 @@ class Engine:
     def _take(self, ticks: Ticks, at: int) -> None:
         name, time_ms = ticks.names[ticks.owner[at]], int(ticks.times_ms[at])
         self._pass_time(time_ms)
-        self.quotes[name] = Quote(float(ticks.bids[at]), float(ticks.asks[at]), time_ms)
+        self.quotes[name] = _quote_at(ticks, at)
         self._on_quote(name)
 
     def _pass_time(self, now_ms: int) -> None:
@@ -219,8 +219,12 @@ class Engine:
 
     def seed_quote(self, name: str, ticks: Records) -> None:
         """Take the newest of some past ticks as the quote; it triggers nothing."""
-        last = ticks[-1]
-        self.quotes[name] = Quote(float(last["bid"]), float(last["ask"]), int(last["time_msc"]))
+        found = quoted(ticks)
+        if len(found):
+            last = found[-1]
+            self.quotes[name] = Quote(
+                float(last["bid"]), float(last["ask"]), int(last["time_msc"]), float(last["last"])
+            )
 
     def _on_quote(self, name: str) -> None:
         quote = self.quotes[name]
@@ -390,6 +394,10 @@ class Engine:
             comment = f"[so {level:.2f}{'%' if percent else ''}]"
             origin = self._server_origin(api.DEAL_REASON_SO, worst, comment)
             self.close(account, worst, price=closing_price(worst, quote), origin=origin)
+
+
+def _quote_at(ticks: Ticks, at: int) -> Quote:
+    return Quote(float(ticks.bids[at]), float(ticks.asks[at]), int(ticks.times_ms[at]), float(ticks.lasts[at]))
 
 
 def _renamed(symbol: Specification, name: str) -> Specification:

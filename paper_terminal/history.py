@@ -9,18 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_terminal.deep_history import DeepHistory, grouped
-from paper_terminal.records import (
-    RATE_DTYPE,
-    TICK_DTYPE,
-    TICK_FLAG_ASK,
-    TICK_FLAG_BID,
-    TICK_FLAG_BUY,
-    TICK_FLAG_LAST,
-    TICK_FLAG_SELL,
-    TICK_FLAG_VOLUME,
-    Records,
-)
+from paper_terminal.records import BAR_TICK_DTYPE, DEAL_FLAGS, QUOTE_FLAGS, RATE_DTYPE, TICK_DTYPE, Records
 from paper_terminal.server_time import ServerTimeRule
+from paper_terminal.session_day import Day, DayRange
 
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
@@ -34,13 +25,12 @@ _MINUTES = (1, 2, 3, 4, 5, 6, 10, 12, 15, 20, 30)
 _HOURS = (1, 2, 3, 4, 6, 8, 12, 24)
 WEEK: Final = 0x8001
 MONTH: Final = 0xC001
+_DAILY: Final = 0x4018
 _PERIOD_S: Final[dict[int, int]] = {n: n * _MINUTE_S for n in _MINUTES} | {0x4000 + n: n * _HOUR_S for n in _HOURS}
 
-_INFO_FLAGS: Final = TICK_FLAG_BID | TICK_FLAG_ASK
-_TRADE_FLAGS: Final = TICK_FLAG_LAST | TICK_FLAG_VOLUME | TICK_FLAG_BUY | TICK_FLAG_SELL
 _ALL_TICKS: Final = -1
 _ONLY_TRADES: Final = 2
-_WANTED: Final = {1: _INFO_FLAGS, 2: _TRADE_FLAGS, 3: _INFO_FLAGS | _TRADE_FLAGS}
+_WANTED: Final = {1: QUOTE_FLAGS, 2: DEAL_FLAGS, 3: QUOTE_FLAGS | DEAL_FLAGS}
 
 _MOST_MADE_TICKS: Final = 5_000_000
 """Ticks from before those held that one call gives: 300 MB."""
@@ -69,6 +59,10 @@ class Growing:
         """Return what has been appended, without copying."""
         return self._array[: self._count]
 
+    def shorten(self, count: int) -> None:
+        """Take the last `count` values away; slices given out before may show what comes in their place."""
+        self._count -= count
+
     def extend(self, values: NDArray[Any]) -> None:
         """Append values."""
         needed = self._count + len(values)
@@ -80,47 +74,94 @@ class Growing:
         self._count = needed
 
 
+class _Frame:
+    """The bars of one period, made of the minutes; only the last one can still change."""
+
+    def __init__(self) -> None:
+        self._bars = Growing(RATE_DTYPE)
+        self._from = 0
+        """Index of the last bar's first minute."""
+
+    def of(self, minutes: Records, timeframe: int) -> Records:
+        """Return the bars of these minutes: those of the call before, and what has come since."""
+        fresh = minutes[self._from :]
+        opens = bar_opens(fresh["time"], timeframe)
+        if not len(fresh):
+            return fresh
+        built = grouped(fresh, opens)
+        self._bars.shorten(1 if len(self._bars) else 0)
+        self._bars.extend(built)
+        self._from += int(np.searchsorted(opens, opens[-1], side="left"))
+        return self._bars.filled
+
+
 class SymbolHistory:
     """The ticks and the M1 bars of one symbol. Other periods are built from M1 on demand."""
 
-    def __init__(self, rule: ServerTimeRule, *, point: float) -> None:
-        """Start empty; `point` is the unit of the bars' spread."""
+    def __init__(self, rule: ServerTimeRule, *, point: float, by_last: bool = False) -> None:
+        """Start empty; `point` is the unit of the bars' spread. With `by_last` bars are of deals, else of bids."""
         self._rule = rule
         self._point = point
+        self._by_last = by_last
         self._ticks = Growing(TICK_DTYPE)
         self._utc_ms = Growing(np.dtype(np.int64))  # apart from the records: searching their field would copy it
         self._minutes = Growing(RATE_DTYPE)
+        self._frames: dict[int, _Frame] = {}
+        self._day = DayRange(by_last=by_last)
         self._deep: DeepHistory | None = None
+        self._deep_close: tuple[int, float] = (-1, 0.0)
 
     def append(self, ticks: Records) -> None:
         """Add ticks with UTC times, none older than the last."""
         if not len(ticks):
             return
         served = self._rule.to_server_ticks(ticks)
-        self._ticks.extend(served)
+        self._ticks.extend(_plain(served))
         self._utc_ms.extend(ticks["time_msc"])
         self._add_bars(served)
 
     def _add_bars(self, ticks: Records) -> None:
+        if self._by_last:
+            ticks = ticks[(ticks["flags"] & DEAL_FLAGS) != 0]
+        prices = ticks["last" if self._by_last else "bid"]
+        if not (prices > 0).all():  # nobody has offered yet
+            ticks, prices = ticks[prices > 0], prices[prices > 0]
+        if not len(ticks):
+            return
         opens = ticks["time"] // _MINUTE_S * _MINUTE_S
         last = int(self._minutes.filled["time"][-1]) if len(self._minutes) else int(opens[0])
         # In autumn's repeated hour the server's clock steps back; its ticks join the last bar before the step.
         opens = np.maximum.accumulate(np.maximum(opens, last))
-        bid, ask = ticks["bid"], ticks["ask"]
         starts = _starts(opens)
+        counts, traded = _weights(ticks)
         bars = np.zeros(len(starts), dtype=RATE_DTYPE)
         bars["time"] = opens[starts]
-        bars["open"] = bid[starts]
-        bars["high"] = np.maximum.reduceat(bid, starts)
-        bars["low"] = np.minimum.reduceat(bid, starts)
-        bars["close"] = bid[np.append(starts[1:], len(bid)) - 1]
-        bars["tick_volume"] = np.diff(np.append(starts, len(bid)))
+        bars["open"] = prices[starts]
+        bars["high"] = np.maximum.reduceat(prices, starts)
+        bars["low"] = np.minimum.reduceat(prices, starts)
+        bars["close"] = prices[np.append(starts[1:], len(prices)) - 1]
+        bars["tick_volume"] = (
+            np.diff(np.append(starts, len(prices))) if counts is None else np.add.reduceat(counts, starts)
+        )
+        if traded is not None:
+            bars["real_volume"] = np.add.reduceat(traded, starts)
         # A crossed quote (bid above ask) has no spread: it counts as 0, not as less.
-        bars["spread"] = np.minimum.reduceat(np.maximum(np.rint((ask - bid) / self._point), 0), starts)
+        spreads = np.maximum(np.rint((ticks["ask"] - ticks["bid"]) / self._point), 0)
+        bars["spread"] = np.minimum.reduceat(spreads, starts)
         if len(self._minutes) and bars["time"][0] == last:
             _merge_into(self._minutes.filled[-1:], bars[:1])
             bars = bars[1:]
         self._minutes.extend(bars)
+
+    def day(self) -> Day:
+        """Return what the server's present day has seen."""
+        day = self._day.of(self._ticks.filled)
+        if self._deep is not None and not day.closed_before:
+            if self._deep_close[0] != day.number:
+                before = self.bars_from_position(_DAILY, 1, 1)
+                self._deep_close = (day.number, float(before["close"][0]) if len(before) else 0.0)
+            day.closed_before = self._deep_close[1]
+        return day
 
     def last_tick(self) -> NDArray[Any] | None:
         """Return the newest tick, as an array of one, or None."""
@@ -175,7 +216,7 @@ class SymbolHistory:
         return self._deep.ticks(from_ms, until_ms if end_ms is None else min(end_ms, until_ms))
 
     def bars(self, timeframe: int, *, since_s: int | None = None, until_s: int | None = None) -> Records:
-        """Return the bars of a period, ascending by open time; the last one is being formed.
+        """Return the bars of a period, ascending by open time; the last one is being formed, and changes in place.
 
         Args:
             timeframe: A TIMEFRAME constant.
@@ -195,19 +236,17 @@ class SymbolHistory:
             if by_minute and end_s < deep.until_s:
                 minutes = minutes[:0]
             minutes = np.concatenate((older[older["time"] >= whole_s], minutes))
-        return grouped(minutes, bar_opens(minutes["time"], timeframe)) if timeframe != 1 else minutes
+            return grouped(minutes, bar_opens(minutes["time"], timeframe)) if timeframe != 1 else minutes
+        if timeframe == 1:
+            return minutes
+        frame = self._frames.get(timeframe) or _Frame()
+        bars = frame.of(minutes, timeframe)
+        self._frames[timeframe] = frame
+        return bars
 
     def deepen(self, deep: DeepHistory) -> None:
         """Offer bars from before the first tick."""
         self._deep = deep
-
-    def last_bars(self, timeframe: int, count: int) -> Records:
-        """Return the last `count` bars of a period.
-
-        Raises:
-            BadRequest: no such timeframe.
-        """
-        return self.bars_from_position(timeframe, 0, count)
 
     def bars_from(self, timeframe: int, from_s: int, count: int) -> Records:
         """Return up to `count` bars that open at or before a server second, going back.
@@ -219,7 +258,7 @@ class SymbolHistory:
             raise BadRequest(f"count {count}")
         bars = self._reaching(timeframe, from_s, count)
         end = int(np.searchsorted(bars["time"], from_s, side="right"))
-        return bars[max(0, end - count) : end]
+        return bars[max(0, end - count) : end].copy()
 
     def bars_from_position(self, timeframe: int, start: int, count: int) -> Records:
         """Return up to `count` bars going back from bar `start`; 0 is the one being formed.
@@ -231,7 +270,7 @@ class SymbolHistory:
             raise BadRequest(f"start {start}, count {count}")
         bars = self._reaching(timeframe, None, start + count)
         end = max(0, len(bars) - start)
-        return bars[max(0, end - count) : end]
+        return bars[max(0, end - count) : end].copy()
 
     def _reaching(self, timeframe: int, until_s: int | None, count: int) -> Records:
         """Return bars that hold `count` up to `until_s` (None: the last), or all there are."""
@@ -259,7 +298,7 @@ class SymbolHistory:
         """
         bars = self.bars(timeframe, since_s=from_s, until_s=to_s)
         first = int(np.searchsorted(bars["time"], from_s, side="left"))
-        return bars[first : int(np.searchsorted(bars["time"], to_s, side="right"))]
+        return bars[first : int(np.searchsorted(bars["time"], to_s, side="right"))].copy()
 
 
 def bar_opens(times_s: NDArray[np.int64], timeframe: int) -> NDArray[np.int64]:
@@ -278,6 +317,24 @@ def bar_opens(times_s: NDArray[np.int64], timeframe: int) -> NDArray[np.int64]:
     raise BadRequest(f"timeframe {timeframe}")
 
 
+def _plain(ticks: Records) -> Records:
+    """Return ticks as clients get them: without what a tick of a bar stands for."""
+    if ticks.dtype != BAR_TICK_DTYPE:
+        return ticks
+    plain = np.empty(len(ticks), dtype=TICK_DTYPE)
+    for name in TICK_DTYPE.names or ():
+        plain[name] = ticks[name]
+    return plain
+
+
+def _weights(ticks: Records) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    """Return how many ticks each stands for, and how much was traded with it; None where that is one, or nothing."""
+    if ticks.dtype == BAR_TICK_DTYPE:
+        return ticks["ticks"].astype(np.uint64), ticks["traded"]
+    deals = (ticks["flags"] & DEAL_FLAGS) != 0
+    return None, np.where(deals, ticks["volume"], 0) if deals.any() else None
+
+
 def _starts(opens: NDArray[np.int64]) -> NDArray[np.intp]:
     """Return where each run of equal values begins."""
     return np.flatnonzero(np.concatenate(([True], opens[1:] != opens[:-1])))
@@ -288,6 +345,7 @@ def _merge_into(bar: Records, more: Records) -> None:
     bar["low"] = np.minimum(bar["low"], more["low"])
     bar["close"] = more["close"]
     bar["tick_volume"] += more["tick_volume"]
+    bar["real_volume"] += more["real_volume"]
     bar["spread"] = np.minimum(bar["spread"], more["spread"])
 
 

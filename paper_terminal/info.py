@@ -8,6 +8,7 @@ from typing import Any
 from paper_terminal.accounts import Account
 from paper_terminal.margin import Converter, NoRate, Quote
 from paper_terminal.records import Records
+from paper_terminal.session_day import Day
 from paper_terminal.settings import Settings
 from paper_terminal.specifications import Specification
 from paper_terminal.structs import AccountInfo, SymbolInfo, TerminalInfo
@@ -98,11 +99,11 @@ def symbol_info(
     *,
     selected: bool,
     tick: Records | None,
-    day: Records,
+    day: Day,
     converter: Converter,
     currency: str,
 ) -> list[Any]:
-    """Return a symbol's values. Without a tick its prices are 0; `day` is its daily bars."""
+    """Return a symbol's values. Without a tick its prices are 0; `day` is what its day has seen."""
     values = dict(_EMPTY) | _specified(name, symbol) | {"select": selected, "visible": selected}
     if tick is not None and len(tick):
         quote = Quote(float(tick["bid"][0]), float(tick["ask"][0]), 0)
@@ -110,15 +111,19 @@ def symbol_info(
             "time": int(tick["time"][0]),
             "bid": quote.bid,
             "ask": quote.ask,
+            "last": float(tick["last"][0]),
+            "volume": int(tick["volume"][0]),
+            "volume_real": float(tick["volume_real"][0]),
             "spread": round((quote.ask - quote.bid) / symbol.point),
         }
-        values |= _of_day(symbol, day, quote)
+        values |= _of_day(symbol, day, float(tick["last"][0]) if symbol.by_last else quote.bid)
         values |= _tick_values(symbol, converter, currency, quote)
     return list(values.values())
 
 
 def _specified(name: str, symbol: Specification) -> dict[str, Any]:
     return {
+        "chart_mode": symbol.chart_mode,
         "digits": symbol.digits,
         "spread_float": True,
         "ticks_bookdepth": symbol.book_depth,
@@ -155,20 +160,26 @@ def _specified(name: str, symbol: Specification) -> dict[str, Any]:
     }
 
 
-def _of_day(symbol: Specification, day: Records, quote: Quote) -> dict[str, Any]:
-    if not len(day):
-        return {}
-    bar = day[-1]
-    spread = quote.ask - quote.bid
-    before = float(day["close"][-2]) if len(day) > 1 else float(bar["open"])
+def _of_day(symbol: Specification, day: Day, price: float) -> dict[str, Any]:
+    before = day.closed_before or day.opened
     return {
-        "bidhigh": float(bar["high"]),
-        "bidlow": float(bar["low"]),
-        "askhigh": max(quote.ask, symbol.price(float(bar["high"]) + spread)),
-        "asklow": min(quote.ask, symbol.price(float(bar["low"]) + spread)),
-        "session_open": float(bar["open"]),
+        "bidhigh": day.bid_high,
+        "bidlow": day.bid_low,
+        "askhigh": day.ask_high,
+        "asklow": day.ask_low,
+        "lasthigh": day.last_high,
+        "lastlow": day.last_low,
+        "volumehigh": int(day.volume_high),
+        "volumelow": int(day.volume_low),
+        "volumehigh_real": day.volume_high,
+        "volumelow_real": day.volume_low,
+        "session_deals": day.deals,
+        "session_volume": day.volume,
+        "session_turnover": day.value * symbol.contract_size,
+        "session_aw": symbol.price(day.value / day.volume) if day.volume else 0.0,
+        "session_open": day.opened,
         "session_close": before,
-        "price_change": round((quote.bid / before - 1.0) * 100.0, 4) if before else 0.0,
+        "price_change": round((price / before - 1.0) * 100.0, 4) if before and price else 0.0,
     }
 
 

@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
 from paper_terminal.deep_history import MinuteBars
 from paper_terminal.feeds import DEFAULT_SYMBOLS, Feed, FileFeed, SyntheticFeed, SyntheticSymbol, TickFile
 from paper_terminal.records import Records
+from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.settings import FeedSettings, Settings, SettingsError
 
 DAY_MS: Final = 86_400_000
@@ -58,13 +60,12 @@ def make_feed(settings: Settings, *, resume_ms: int | None) -> Feed:
     """
     start_ms = _parsed_start_ms(settings.feed) if resume_ms is None else resume_ms + 1
     if settings.feed.kind == "files":
-        files = [
-            TickFile(path=path, symbol=each.symbol, format_name=each.format, zone=each.zone)
-            for each in settings.feed.files
-            for name in each.paths
-            for path in _expanded(Path(name))
-        ]
-        return FileFeed(files, crossed=settings.feed.crossed, start_ms=start_ms)
+        return FileFeed(
+            _files(settings),
+            crossed=settings.feed.crossed,
+            start_ms=start_ms,
+            server_time=ServerTimeRule(settings.server_time),
+        )
     return SyntheticFeed(
         settings.feed.seed,
         _synthetic_symbols(settings),
@@ -74,8 +75,34 @@ def make_feed(settings: Settings, *, resume_ms: int | None) -> Feed:
     )
 
 
+def _files(settings: Settings) -> list[TickFile]:
+    symbols = {each.name: each for each in settings.symbols}
+    files = []
+    for each in settings.feed.files:
+        symbol = symbols[each.symbol]
+        paths = [path for name in each.paths for path in _expanded(Path(name))]
+        asks = [path for name in each.ask_paths for path in _expanded(Path(name))]
+        if asks and len(asks) != len(paths):
+            raise SettingsError(f"feed.files, {each.symbol}: {len(paths)} files of the bid, {len(asks)} of the ask")
+        files += [
+            TickFile(
+                path=path,
+                symbol=each.symbol,
+                format_name=each.format,
+                zone=each.zone,
+                ask_path=ask,
+                digits=symbol.digits,
+                in_points=each.prices == "points",
+                by_last=symbol.by_last,
+            )
+            for path, ask in zip_longest(paths, asks)
+        ]
+    return files
+
+
 def _expanded(path: Path) -> list[Path]:
-    return sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
+    """Return a file, or all files of a folder and of the folders in it, in the order of their names."""
+    return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
 
 
 def _parsed_start_ms(feed: FeedSettings) -> int | None:

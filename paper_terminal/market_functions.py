@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from paper_terminal import constants as api
 from paper_terminal import info
@@ -23,8 +23,6 @@ from paper_terminal.specifications import Specification
 from paper_terminal.state import SqliteStore
 from paper_terminal.trading import TradeDesk
 
-_DAILY: Final = api.TIMEFRAME_D1
-
 
 class MarketFunctions(Functions):
     """The market's side of a terminal: symbols, quotes, ticks, bars and depth, and its Market Watch."""
@@ -42,7 +40,8 @@ class MarketFunctions(Functions):
         self._login = login
         self._rule = ServerTimeRule(settings.server_time)
         self._histories = {
-            name: SymbolHistory(self._rule, point=symbol.point) for name, symbol in engine.symbols.items()
+            name: SymbolHistory(self._rule, point=symbol.point, by_last=symbol.by_last)
+            for name, symbol in engine.symbols.items()
         }
         self._selected = self._first_selection()
         self._synchronised: set[str] = set()
@@ -129,7 +128,7 @@ class MarketFunctions(Functions):
             symbol,
             selected=selected,
             tick=history.last_tick() if selected else None,
-            day=history.last_bars(_DAILY, 2),
+            day=history.day(),
             converter=self._engine.converter,
             currency=self.account.settings.currency,
         )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Records: TypeAlias = NDArray[np.void]
-"""A one-dimensional array of `TICK_DTYPE` or `RATE_DTYPE`."""
+"""A one-dimensional array of `TICK_DTYPE` or `RATE_DTYPE`, from a feed of bars of `BAR_TICK_DTYPE`."""
 
 TICK_DTYPE: Final[np.dtype[Any]] = np.dtype([
     ("time", "<i8"),
@@ -35,6 +35,8 @@ RATE_DTYPE: Final[np.dtype[Any]] = np.dtype([
     ("spread", "<i4"),
     ("real_volume", "<u8"),
 ])
+BAR_TICK_DTYPE: Final[np.dtype[Any]] = np.dtype([*TICK_DTYPE.descr, ("ticks", "<u4"), ("traded", "<u8")])
+"""A tick made of a bar, inside the terminal only: how many ticks, and how much traded volume, it stands for."""
 
 TICK_FLAG_BID: Final = 2
 TICK_FLAG_ASK: Final = 4
@@ -42,3 +44,7 @@ TICK_FLAG_LAST: Final = 8
 TICK_FLAG_VOLUME: Final = 16
 TICK_FLAG_BUY: Final = 32
 TICK_FLAG_SELL: Final = 64
+
+QUOTE_FLAGS: Final = TICK_FLAG_BID | TICK_FLAG_ASK
+DEAL_FLAGS: Final = TICK_FLAG_LAST | TICK_FLAG_VOLUME | TICK_FLAG_BUY | TICK_FLAG_SELL
+"""A tick with one of these is a deal."""

@@ -13,6 +13,8 @@ from paper_terminal.constants import (
     ACCOUNT_MARGIN_MODE_RETAIL_HEDGING,
     ACCOUNT_STOPOUT_MODE_PERCENT,
     ACCOUNT_TRADE_MODE_DEMO,
+    SYMBOL_CHART_MODE_BID,
+    SYMBOL_CHART_MODE_LAST,
     TRADE_RETCODE_DONE,
     TRADE_RETCODE_PLACED,
 )
@@ -72,8 +74,13 @@ class FeedSymbol(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Files or folders, in time order; relative ones to the settings file's folder."""
     format: str = "auto"
     """A format of the feeds (`lean`, `mt5_bars`, `parquet` ...), or `auto`."""
-    zone: str = "UTC"
-    """Zone of times that do not say theirs: `UTC`, `UTC-05:00`, or a server-time rule: `ny+7`, `eu+2`."""
+    zone: str = ""
+    """Zone of times that do not say theirs: `UTC`, `UTC-05:00`, a server-time rule `ny+7` or `eu+2`, or `server` for
+    the terminal's own. Empty: the format's, which is `server` for MetaTrader's exports and UTC for most."""
+    prices: Literal["plain", "points"] = "plain"
+    """`points`: prices are whole numbers of points, to be divided by the symbol's digits."""
+    ask_paths: tuple[str, ...] = ()
+    """Bars of the ask, one file or folder for each of `paths`, which then hold those of the bid alone."""
 
 
 class FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -186,6 +193,8 @@ def _symbol_problems(settings: Settings) -> Iterator[str]:
             yield f"symbols, {symbol.name}: volumes and contract size must be positive, min below max"
         if not 0 <= symbol.book_depth <= 64 or symbol.liquidity_lots < 0:
             yield f"symbols, {symbol.name}: book_depth must be 0 to 64, liquidity_lots not negative"
+        if symbol.chart_mode not in {SYMBOL_CHART_MODE_BID, SYMBOL_CHART_MODE_LAST}:
+            yield f"symbols, {symbol.name}: chart_mode must be 0 (bid) or 1 (last price)"
         if not 0 <= symbol.digits <= 8:
             yield f"symbols, {symbol.name}: digits must be 0 to 8"
         if symbol.calc_mode in FUTURES and symbol.margin_initial <= 0:
@@ -202,6 +211,9 @@ def _feed_problems(settings: Settings) -> Iterator[str]:
         yield "placed_retcode: must be 10008 or 10009"
     if settings.feed.speed != "max" and settings.feed.speed <= 0:
         yield "feed.speed: must be above 0, or 'max'"
+    for each in settings.feed.files:
+        if each.ask_paths and len(each.ask_paths) != len(each.paths):
+            yield f"feed.files, {each.symbol}: ask_paths must name one for each of paths"
     if settings.feed.kind == "files" and not settings.feed.files:
         yield "feed: kind 'files' needs at least one entry in files"
     if min(settings.history_days, settings.bar_history_days, settings.idle_exit_s) < 0 or settings.feed.step_ms < 1:
@@ -230,7 +242,11 @@ def load(path: Path) -> Settings:
 
 def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     files = tuple(
-        msgspec.structs.replace(each, paths=tuple(str(folder / path) for path in each.paths))
+        msgspec.structs.replace(
+            each,
+            paths=tuple(str(folder / path) for path in each.paths),
+            ask_paths=tuple(str(folder / path) for path in each.ask_paths),
+        )
         for each in settings.feed.files
     )
     return msgspec.structs.replace(settings, feed=msgspec.structs.replace(settings.feed, files=files))

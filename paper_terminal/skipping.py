@@ -18,7 +18,7 @@ from paper_terminal import constants as api
 from paper_terminal.accounts import Account
 from paper_terminal.checks import BUY_TYPES, LIMIT_TYPES, MARKET_TYPES
 from paper_terminal.ledger_records import Order, Position
-from paper_terminal.margin import NoRate
+from paper_terminal.margin import EXCHANGE_MODES, NoRate
 from paper_terminal.records import Records
 from paper_terminal.specifications import Specification
 from paper_terminal.valuation import Valuer
@@ -42,6 +42,8 @@ class Ticks:
     times_ms: NDArray[np.int64]
     bids: NDArray[np.float64]
     asks: NDArray[np.float64]
+    lasts: NDArray[np.float64]
+    """Price of the last deal, 0 where there was none."""
 
     def __len__(self) -> int:
         """Return how many ticks there are."""
@@ -50,18 +52,27 @@ class Ticks:
     def window(self, at: int, end: int) -> Ticks:
         """Return the ticks from index `at` up to `end`."""
         part = slice(at, end)
-        return Ticks(self.names, self.owner[part], self.times_ms[part], self.bids[part], self.asks[part])
+        return Ticks(
+            self.names, self.owner[part], self.times_ms[part], self.bids[part], self.asks[part], self.lasts[part]
+        )
 
 
 def merged(blocks: Iterable[tuple[str, Records]]) -> Ticks:
-    """Return the ticks of all blocks in order."""
-    blocks = list(blocks)
+    """Return the ticks of all blocks in order, but for those without bid or ask: at such nothing can be dealt."""
+    blocks = [(name, quoted(ticks)) for name, ticks in blocks]
     owner = np.repeat(np.arange(len(blocks)), [len(ticks) for _, ticks in blocks])
     times = np.concatenate([ticks["time_msc"] for _, ticks in blocks])
     order = np.argsort(times, kind="stable")
     bids = np.concatenate([ticks["bid"] for _, ticks in blocks])[order]
     asks = np.concatenate([ticks["ask"] for _, ticks in blocks])[order]
-    return Ticks([name for name, _ in blocks], owner[order], times[order], bids, asks)
+    lasts = np.concatenate([ticks["last"] for _, ticks in blocks])[order]
+    return Ticks([name for name, _ in blocks], owner[order], times[order], bids, asks, lasts)
+
+
+def quoted(ticks: Records) -> Records:
+    """Return the ticks that have both a bid and an ask: of an exchange symbol a deal may come before any offer."""
+    both = (ticks["bid"] > 0) & (ticks["ask"] > 0)
+    return ticks if both.all() else ticks[both]
 
 
 def quiet_ticks(
@@ -80,7 +91,7 @@ def quiet_ticks(
             if order.type in MARKET_TYPES:
                 return 0
             if order.symbol in masks:
-                quiet = min(quiet, _first(_order_hits(order, window), masks[order.symbol]))
+                quiet = min(quiet, _first(_order_hits(symbols[order.symbol], order, window), masks[order.symbol]))
         for position in account.positions.values():
             if position.symbol in masks and (position.sl or position.tp):
                 quiet = min(quiet, _first(_stop_hits(position, window), masks[position.symbol]))
@@ -94,9 +105,11 @@ def _first(hits: Hits, mask: Hits) -> int:
     return int(found[0]) if len(found) else len(hits)
 
 
-def _order_hits(order: Order, window: Ticks) -> Hits:
+def _order_hits(symbol: Specification, order: Order, window: Ticks) -> Hits:
     buy = order.type in BUY_TYPES
     prices = window.asks if buy else window.bids
+    if symbol.calc_mode in EXCHANGE_MODES:  # as `matching.trigger_price` has it
+        prices = np.where(window.lasts > 0, window.lasts, prices)
     falling = buy if order.type in LIMIT_TYPES else not buy
     hits: Hits = prices <= order.price_open if falling else prices >= order.price_open
     return hits

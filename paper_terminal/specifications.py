@@ -11,6 +11,8 @@ from paper_terminal.constants import (
     SYMBOL_CALC_MODE_EXCH_FUTURES,
     SYMBOL_CALC_MODE_FOREX,
     SYMBOL_CALC_MODE_FUTURES,
+    SYMBOL_CHART_MODE_BID,
+    SYMBOL_CHART_MODE_LAST,
     SYMBOL_SWAP_MODE_POINTS,
     SYMBOL_TRADE_EXECUTION_MARKET,
     SYMBOL_TRADE_MODE_FULL,
@@ -58,6 +60,8 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Profit currency, what one tick is worth per lot on futures and indices; 0: tick size times contract size."""
     contract_size: float = 100_000.0
     calc_mode: int = SYMBOL_CALC_MODE_FOREX
+    chart_mode: int = SYMBOL_CHART_MODE_BID
+    """0: bars are of the bid; 1: of the last price, so only deals make bars."""
     trade_mode: int = SYMBOL_TRADE_MODE_FULL
     exemode: int = SYMBOL_TRADE_EXECUTION_MARKET
     """0 Request, 1 Instant, 2 Market, 3 Exchange."""
@@ -106,6 +110,11 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def step(self) -> float:
         """Return the smallest change of a price."""
         return self.tick_size or self.point
+
+    @property
+    def by_last(self) -> bool:
+        """Tell whether the symbol is charted by its last price."""
+        return self.chart_mode == SYMBOL_CHART_MODE_LAST
 
     @property
     def tick_worth(self) -> float:

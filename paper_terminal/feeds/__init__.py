@@ -4,7 +4,8 @@ A feed is anything that satisfies `Feed`.
 """
 
 from paper_terminal.feeds.base import Clock, Feed, FeedError
-from paper_terminal.feeds.files import CrossedPolicy, FileFeed, FileReport, TickFile
+from paper_terminal.feeds.files import FileFeed
+from paper_terminal.feeds.loading import CrossedPolicy, FileReport, TickFile
 from paper_terminal.feeds.synthetic import DEFAULT_SYMBOLS, SyntheticFeed, SyntheticSymbol
 
 __all__ = [

@@ -11,7 +11,15 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_terminal.records import TICK_DTYPE, TICK_FLAG_ASK, TICK_FLAG_BID, Records
+from paper_terminal.records import (
+    QUOTE_FLAGS,
+    TICK_DTYPE,
+    TICK_FLAG_ASK,
+    TICK_FLAG_BID,
+    TICK_FLAG_LAST,
+    TICK_FLAG_VOLUME,
+    Records,
+)
 
 Clock = Literal["wall", "feed"]
 """`wall`: ticks happen when the machine's clock says so. `feed`: the ticks' own times are the time."""
@@ -66,19 +74,33 @@ class FeedError(Exception):
 
 
 def tick_records(time_ms: NDArray[np.int64], bid: NDArray[np.float64], ask: NDArray[np.float64]) -> Records:
-    """Return tick records of these quotes. The flags tell what changed; the first tick carries both.
-
-    A quote equal to the one before it (feeds do repeat themselves) carries both flags too: it was sent for a
-    reason, and a record without flags would be invisible to a reader that asks for quotes.
-    """
+    """Return tick records of these quotes, with flags as `fill_flags` says."""
     records = np.zeros(len(time_ms), dtype=TICK_DTYPE)
     records["time"] = time_ms // 1000
     records["time_msc"] = time_ms
     records["bid"] = bid
     records["ask"] = ask
-    both = TICK_FLAG_BID | TICK_FLAG_ASK
-    flags = np.full(len(time_ms), both, dtype=np.uint32)
-    changed = np.where(bid[1:] != bid[:-1], TICK_FLAG_BID, 0) | np.where(ask[1:] != ask[:-1], TICK_FLAG_ASK, 0)
-    flags[1:] = np.where(changed == 0, both, changed)
-    records["flags"] = flags
+    fill_flags(records)
     return records
+
+
+def fill_flags(records: Records) -> None:
+    """Give flags to the records that have none: what changed; the first one carries all that it has.
+
+    A quote equal to the one before it (feeds do repeat themselves) carries both its flags too: it was sent for a
+    reason, and a record without flags would be invisible to a reader that asks for quotes.
+    """
+    if not len(records):
+        return
+    given = records["flags"]
+    flags = np.zeros(len(records), dtype=np.uint32)
+    for name, flag in (("bid", TICK_FLAG_BID), ("ask", TICK_FLAG_ASK), ("last", TICK_FLAG_LAST)):
+        values = records[name]
+        flags[1:] |= np.where(values[1:] != values[:-1], flag, 0).astype(np.uint32)
+        flags[0] |= flag if values[0] else 0
+    volumes = records["volume_real"]
+    if volumes.any():
+        flags[1:] |= np.where(volumes[1:] != volumes[:-1], TICK_FLAG_LAST, 0).astype(np.uint32)
+        flags |= np.where(flags & TICK_FLAG_LAST, TICK_FLAG_VOLUME, 0).astype(np.uint32)
+    flags[flags == 0] = QUOTE_FLAGS
+    records["flags"] = np.where(given == 0, flags, given)

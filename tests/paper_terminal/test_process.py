@@ -101,7 +101,7 @@ def test_market_data_reaches_the_client(terminal: RunningTerminal) -> None:
     tick = mt5.symbol_info_tick("EURUSD")
     ticks = mt5.copy_ticks_range("EURUSD", 1, FOREVER_S, mt5.COPY_TICKS_ALL)
     assert ticks.flags.owndata
-    assert len(ticks) > 10_000
+    assert len(ticks) > 1000  # half an hour at the quietest time of day
     assert (np.diff(ticks["time_msc"]) >= 0).all()
     assert ticks["time_msc"][-1] >= tick.time_msc
     assert (ticks["time"] == ticks["time_msc"] // 1000).all()

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from paper_terminal.feeds import FeedError, FileFeed, TickFile
-from paper_terminal.feeds import formats as formats_module
-from paper_terminal.feeds.formats import parse_zone
+from paper_terminal.feeds import FeedError, FileFeed, TickFile, contents
+from paper_terminal.feeds.contents import parse_zone
 from paper_terminal.records import TICK_DTYPE, Records
 
 MIDNIGHT_MS = int(datetime(2014, 5, 5, tzinfo=UTC).timestamp() * 1000)
@@ -286,7 +285,7 @@ def test_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
 
 
 def test_huge_unpacked_size_is_refused_before_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats_module, "_LARGEST_TEXT_BYTES", 20)
+    monkeypatch.setattr(contents, "LARGEST_TEXT_BYTES", 20)
     with pytest.raises(FeedError, match="too large"):
         feed_of(lean(tmp_path, "0,1.1,1.2\n" * 10))
 

@@ -8,6 +8,7 @@ import lzma
 import struct
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,10 @@ from paper_terminal.records import Records
 from paper_terminal.server_time import ServerTimeRule
 
 FRAMES = {name: value for name, value in vars(api).items() if name.startswith("TIMEFRAME_")}
-DAY_MS = 86_400_000
 
 
-def ticks_of(path: Path, *, zone: str = "UTC", format_name: str = "auto", symbol: str | None = "X") -> Records:
-    feed = FileFeed([TickFile(path=path, symbol=symbol, zone=zone, format_name=format_name)])
+def ticks_of(path: Path, *, symbol: str | None = "X", server: str | int = "utc", **file: Any) -> Records:
+    feed = FileFeed([TickFile(path=path, symbol=symbol, **file)], server_time=ServerTimeRule(server))
     (name,) = feed.symbols
     return feed.history(name, 0, 1 << 60)
 
@@ -32,8 +32,11 @@ def quotes(ticks: Records) -> list[tuple[int, float, float]]:
     return [(int(each["time_msc"]), float(each["bid"]), float(each["ask"])) for each in ticks]
 
 
+Row = tuple[int, float, float, float, float, int, int, int]
+
+
 @pytest.fixture(scope="module")
-def exported(market_data: Path) -> tuple[SymbolHistory, list[tuple[int, float, float, float, float, int]]]:
+def exported(market_data: Path) -> tuple[SymbolHistory, list[Row]]:
     """Return the history made of MetaTrader's exported minute bars, and the file's own rows."""
     path = next((market_data / "bars_m1" / "mt5_icmarkets").glob("EURUSD*.gz"))
     history = SymbolHistory(ServerTimeRule("ny+7"), point=1e-5)
@@ -43,23 +46,24 @@ def exported(market_data: Path) -> tuple[SymbolHistory, list[tuple[int, float, f
         for row in csv.DictReader(file, delimiter="\t"):
             stamp = datetime.strptime(f"{row['<DATE>']} {row['<TIME>']}", "%Y.%m.%d %H:%M:%S").replace(tzinfo=UTC)
             prices = (float(row["<OPEN>"]), float(row["<HIGH>"]), float(row["<LOW>"]), float(row["<CLOSE>"]))
-            rows.append((int(stamp.timestamp()), *prices, int(row["<SPREAD>"])))
+            counts = (int(row["<TICKVOL>"]), int(row["<SPREAD>"]), int(row["<VOL>"]))
+            rows.append((int(stamp.timestamp()), *prices, *counts))
     return history, rows
 
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_every_period_of_real_minute_bars_is_built_exactly(
-    exported: tuple[SymbolHistory, list[tuple[int, float, float, float, float, int]]], name: str
+    exported: tuple[SymbolHistory, list[Row]], name: str
 ) -> None:
     history, rows = exported
     opens = bar_opens(np.array([row[0] for row in rows]), FRAMES[name]).tolist()
     built: dict[int, list[float]] = {}
-    for opened, (_, open_, high, low, close, spread) in zip(opens, rows, strict=True):
-        bar = built.setdefault(opened, [open_, high, low, close, spread])
-        bar[1:] = [max(bar[1], high), min(bar[2], low), close, min(bar[4], spread)]
+    for opened, (_, open_, high, low, close, ticks, spread, volume) in zip(opens, rows, strict=True):
+        bar = built.setdefault(opened, [open_, high, low, close, 0, spread, 0])
+        bar[1:] = [max(bar[1], high), min(bar[2], low), close, bar[4] + ticks, min(bar[5], spread), bar[6] + volume]
     bars = history.bars(FRAMES[name])
     assert bars["time"].tolist() == list(built)
-    for index, field in enumerate(("open", "high", "low", "close", "spread")):
+    for index, field in enumerate(("open", "high", "low", "close", "tick_volume", "spread", "real_volume")):
         assert bars[field].tolist() == [bar[index] for bar in built.values()], field
 
 
@@ -110,6 +114,8 @@ def test_exported_ticks_carry_prices_that_did_not_change(tmp_path: Path, encodin
     assert quotes(ticks) == TICKS
     assert ticks["flags"].tolist() == [6, 2, 4]
     assert quotes(ticks_of(path, zone="ny+7"))[0][0] == TICKS[0][0] - 3 * 3_600_000
+    assert quotes(ticks_of(path, server=120))[0][0] == TICKS[0][0] - 2 * 3_600_000
+    assert quotes(ticks_of(path, server=120, zone="UTC"))[0][0] == TICKS[0][0]
 
 
 def test_dukascopys_files(tmp_path: Path) -> None:
@@ -124,7 +130,9 @@ def test_dukascopys_files(tmp_path: Path) -> None:
     hour.parent.mkdir(parents=True)
     records = b"".join(struct.pack(">IIIff", ms, ask, bid, 1.0, 1.0) for ms, ask, bid in [(3074, 138717, 138712)])
     hour.write_bytes(lzma.compress(records, format=lzma.FORMAT_ALONE))
-    assert quotes(ticks_of(hour, symbol=None)) == TICKS[:1]
+    (hour.parent / "01h_ticks.bi5").write_bytes(b"")  # an hour without ticks
+    feed = FileFeed([TickFile(path=each) for each in sorted(hour.parent.iterdir())])
+    assert quotes(feed.history("EURUSD", 0, 1 << 60)) == TICKS[:1]
 
 
 def test_histdatas_files_are_in_new_yorks_winter_time(tmp_path: Path) -> None:
@@ -136,6 +144,8 @@ def test_histdatas_files_are_in_new_yorks_winter_time(tmp_path: Path) -> None:
     bars = tmp_path / "DAT_ASCII_EURUSD_M1_2014.csv"
     bars.write_text("20140504 190000;1.387120;1.387170;1.387100;1.387150;0\n", encoding="utf-8")
     assert ticks_of(bars, symbol=None)["bid"].tolist() == [1.38712, 1.3871, 1.38717, 1.38715]
+    assert quotes(ticks_of(path, symbol=None, zone="UTC"))[0][0] == TICKS[0][0] - 5 * 3_600_000
+    assert quotes(ticks_of(path, symbol=None, zone="ny+7"))[0][0] == TICKS[0][0] - 8 * 3_600_000
 
 
 def test_truefx_as_given_out(tmp_path: Path) -> None:
