@@ -10,6 +10,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+import msgspec.structs
+
 from paper_terminal.constants import ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
 from paper_terminal.ledger_records import Deal, Order, Position
 from paper_terminal.settings import AccountSettings
@@ -69,6 +71,20 @@ class Account:
             self.history_orders.add(order.ticket, order)
         for deal in loaded.deals:
             self._book(deal)
+
+    def sketch(self, symbol: str) -> Account:
+        """Return a copy to try something out on: without history, free to change where it concerns a symbol."""
+        copy = Account(self.settings, Loaded([], [], [], []), [])
+        copy.balance = self.balance
+        copy.positions = {
+            ticket: msgspec.structs.replace(each) if each.symbol == symbol else each
+            for ticket, each in self.positions.items()
+        }
+        copy.orders = {
+            ticket: msgspec.structs.replace(each) if each.symbol == symbol else each
+            for ticket, each in self.orders.items()
+        }
+        return copy
 
     @property
     def login(self) -> int:

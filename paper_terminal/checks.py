@@ -35,6 +35,7 @@ STOP_LIMIT_TYPES = frozenset({api.ORDER_TYPE_BUY_STOP_LIMIT, api.ORDER_TYPE_SELL
 PRICED_EXECUTION = frozenset({api.SYMBOL_TRADE_EXECUTION_REQUEST, api.SYMBOL_TRADE_EXECUTION_INSTANT})
 
 _TOLERANCE = 1e-6
+_FILLING_BITS = {api.ORDER_FILLING_FOK: FILLING_FOK, api.ORDER_FILLING_IOC: FILLING_IOC}
 
 
 def check_volume(symbol: Specification, volume: float) -> None:
@@ -47,20 +48,30 @@ def check_volume(symbol: Specification, volume: float) -> None:
 
 
 def check_close_volume(symbol: Specification, position: Position, volume: float) -> None:
-    """Refuse to close more than the position (10038) or an impossible part of it (10014)."""
+    """Refuse to close more than the position (10038) or an impossible part of it (10014).
+
+    All of a position can be closed whatever its volume, but never more than the largest volume at once.
+    """
     if math.isfinite(volume) and volume > position.volume + 1e-9:
         raise Refusal(api.TRADE_RETCODE_INVALID_CLOSE_VOLUME)
-    if abs(volume - position.volume) > 1e-9:
+    if abs(volume - position.volume) > 1e-9 or volume > symbol.volume_max + 1e-9:
         check_volume(symbol, volume)
+
+
+def check_not_disabled(symbol: Specification) -> None:
+    """Refuse to touch anything of a symbol whose trading is disabled (10017)."""
+    if symbol.trade_mode == api.SYMBOL_TRADE_MODE_DISABLED:
+        raise Refusal(api.TRADE_RETCODE_TRADE_DISABLED)
 
 
 def check_direction(symbol: Specification, *, buy: bool, reduces: bool = False) -> None:
     """Refuse what the symbol's trade mode forbids (10017, 10042 to 10044); an order that `reduces` is a close."""
     mode = symbol.trade_mode
-    if mode == api.SYMBOL_TRADE_MODE_DISABLED:
-        raise Refusal(api.TRADE_RETCODE_TRADE_DISABLED)
+    check_not_disabled(symbol)
     if reduces:
         return
+    if symbol.calc_mode == api.SYMBOL_CALC_MODE_SERV_COLLATERAL:  # an asset that only backs other positions
+        raise Refusal(api.TRADE_RETCODE_TRADE_DISABLED)
     if mode == api.SYMBOL_TRADE_MODE_CLOSEONLY:
         raise Refusal(api.TRADE_RETCODE_CLOSE_ONLY)
     if mode == api.SYMBOL_TRADE_MODE_LONGONLY and not buy:
@@ -81,7 +92,14 @@ def check_order_mode(symbol: Specification, request: TradeRequest) -> None:
         needed = ORDER_STOP_LIMIT
     else:
         raise Refusal(api.TRADE_RETCODE_INVALID_ORDER)
-    needed |= (ORDER_SL if request.sl else 0) | (ORDER_TP if request.tp else 0)
+    if not symbol.order_mode & needed:
+        raise Refusal(api.TRADE_RETCODE_INVALID_ORDER)
+    check_stop_modes(symbol, request)
+
+
+def check_stop_modes(symbol: Specification, request: TradeRequest) -> None:
+    """Refuse a stop loss or take profit where the symbol does not take them (10035)."""
+    needed = (ORDER_SL if request.sl else 0) | (ORDER_TP if request.tp else 0)
     if symbol.order_mode & needed != needed:
         raise Refusal(api.TRADE_RETCODE_INVALID_ORDER)
 
@@ -92,16 +110,21 @@ def check_close_by(symbol: Specification) -> None:
         raise Refusal(api.TRADE_RETCODE_INVALID_ORDER)
 
 
-def check_filling(symbol: Specification, request: TradeRequest) -> None:
-    """Refuse a filling the symbol does not offer (10030)."""
+def check_filling(symbol: Specification, request: TradeRequest, *, pending_filling: str = "any") -> None:
+    """Refuse a filling the symbol does not offer (10030).
+
+    The documents ask for RETURN of pending orders; brokers were seen to take any value, which decides only how the
+    order fills, or only those of the symbol's mask. `pending_filling` says which: `any`, `return`, `mask`.
+    """
     filling = request.type_filling
     if request.action == api.TRADE_ACTION_PENDING:
-        # The documents ask for RETURN; brokers were seen to take any value, which decides only how it fills.
-        allowed = filling in {api.ORDER_FILLING_FOK, api.ORDER_FILLING_IOC, api.ORDER_FILLING_RETURN} or (
-            filling == api.ORDER_FILLING_BOC
-            and bool(symbol.filling_mode & FILLING_BOC)
-            and request.type in LIMIT_TYPES | STOP_LIMIT_TYPES
-        )
+        offered = {
+            "any": {api.ORDER_FILLING_FOK, api.ORDER_FILLING_IOC, api.ORDER_FILLING_RETURN},
+            "return": {api.ORDER_FILLING_RETURN},
+            "mask": {filling for filling, bit in _FILLING_BITS.items() if symbol.filling_mode & bit},
+        }[pending_filling]
+        book_only = bool(symbol.filling_mode & FILLING_BOC) and request.type in LIMIT_TYPES | STOP_LIMIT_TYPES
+        allowed = book_only if filling == api.ORDER_FILLING_BOC else filling in offered
     elif symbol.exemode in PRICED_EXECUTION:
         allowed = filling in {api.ORDER_FILLING_FOK, api.ORDER_FILLING_IOC, api.ORDER_FILLING_RETURN}
     elif filling == api.ORDER_FILLING_FOK:
@@ -115,19 +138,37 @@ def check_filling(symbol: Specification, request: TradeRequest) -> None:
         raise Refusal(api.TRADE_RETCODE_INVALID_FILL)
 
 
-def check_price(symbol: Specification, request: TradeRequest, current: float) -> None:
-    """Refuse a missing price (10015) or one the market has left (10004), where execution needs a price."""
+def check_price_given(symbol: Specification, request: TradeRequest) -> None:
+    """Refuse a market order without a price where execution needs one (10015)."""
+    if symbol.exemode in PRICED_EXECUTION and not (math.isfinite(request.price) and request.price > 0):
+        raise Refusal(api.TRADE_RETCODE_INVALID_PRICE)
+
+
+def check_requote(symbol: Specification, request: TradeRequest, current: float, quote: Quote) -> None:
+    """Refuse a price the market has left by more than the deviation (10004), where execution needs a price."""
     if symbol.exemode not in PRICED_EXECUTION:
         return
-    if not math.isfinite(request.price) or request.price <= 0:
-        raise Refusal(api.TRADE_RETCODE_INVALID_PRICE)
     if abs(request.price - current) > request.deviation * symbol.point + symbol.point * 1e-3:
-        raise Refusal(api.TRADE_RETCODE_REQUOTE)
+        raise Refusal(api.TRADE_RETCODE_REQUOTE, quote)
+
+
+def check_on_step(symbol: Specification, request: TradeRequest) -> None:
+    """Refuse a pending price off the symbol's tick size (10015)."""
+    if not (symbol.on_step(request.price) and symbol.on_step(request.stoplimit)):
+        raise Refusal(api.TRADE_RETCODE_INVALID_PRICE)
+
+
+def check_stops_finite(request: TradeRequest) -> None:
+    """Refuse stops that are no numbers (10016)."""
+    if not (math.isfinite(request.sl) and math.isfinite(request.tp)):
+        raise Refusal(api.TRADE_RETCODE_INVALID_STOPS)
 
 
 def check_stops(symbol: Specification, *, buy: bool, sl: float, tp: float, price: float) -> None:
-    """Refuse stops on the wrong side of `price` or nearer to it than the stops level (10016)."""
+    """Refuse stops on the wrong side of `price`, nearer to it than the stops level, or off the tick size (10016)."""
     if not (math.isfinite(sl) and math.isfinite(tp)) or sl < 0 or tp < 0:
+        raise Refusal(api.TRADE_RETCODE_INVALID_STOPS)
+    if not (symbol.on_step(sl) and symbol.on_step(tp)):
         raise Refusal(api.TRADE_RETCODE_INVALID_STOPS)
     near = symbol.stops_level * symbol.point - symbol.point * 1e-3
     side = 1.0 if buy else -1.0

@@ -85,8 +85,10 @@ class Dealer(Booking):
         mean = (position.price_open * position.volume + price * volume) / total
         position.price_open = round(mean, _MEAN_PRICE_DIGITS)
         position.volume = total
-        # The latest order's stops replace the position's, and 0 clears them.
-        position.sl, position.tp = order.sl, order.tp
+        if order.position_id != position.identifier:
+            # The latest order's stops replace the position's, and 0 clears them; a further fill of the same order
+            # does not, for they may have been changed since its first.
+            position.sl, position.tp = order.sl, order.tp
         position.time_update, position.time_update_msc = self._now()
         account.put_position(position)
         return self._book(account, symbol, order, position, api.DEAL_ENTRY_IN, volume, price, market_price)

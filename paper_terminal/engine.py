@@ -15,18 +15,22 @@ import numpy as np
 from paper_terminal import constants as api
 from paper_terminal.accounts import Account
 from paper_terminal.booking import Moment, Origin, Tickets
-from paper_terminal.checks import BUY_TYPES, MARKET_TYPES, STOP_LIMIT_TYPES
+from paper_terminal.checks import BUY_TYPES, MARKET_TYPES, STOP_LIMIT_TYPES, STOP_TYPES
 from paper_terminal.dealing import Dealer
 from paper_terminal.ledger_records import Deal, Order, Position
 from paper_terminal.margin import Converter, NoRate, Quote
-from paper_terminal.matching import activated, closing_price, fill_price, order_hit, stop_hit, trigger_price
+from paper_terminal.matching import activated, fill_price, order_hit, stop_hit, trigger_price
+from paper_terminal.nightly import Nightly
 from paper_terminal.records import Records
-from paper_terminal.rollover import DAY_S, REOPENING, nights, reopening_prices, swap_per_night
+from paper_terminal.rehearsal import Rehearsal
+from paper_terminal.rollover import DAY_S
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.settings import AccountSettings, Settings
 from paper_terminal.skipping import WINDOW, WORTH_IT, Ticks, merged, quiet_ticks, quoted
-from paper_terminal.specifications import DAILY, GTC, Specification
+from paper_terminal.specifications import Specification
 from paper_terminal.state import Change, Loaded, Store
+from paper_terminal.stop_out import StopOut
+from paper_terminal.trading_hours import TradingHours
 from paper_terminal.valuation import Valuer
 
 FIRST_ORDER: Final = 50_000_001
@@ -52,7 +56,7 @@ class Engine:
             store: Where changes are made durable.
             facts: Numbers kept by the store: the next tickets.
             now_ms: Present time, UTC milliseconds.
-            is_open: Tells whether the market trades at a UTC millisecond.
+            is_open: Tells whether the market as a whole trades at a UTC millisecond; symbols have hours besides.
         """
         self.settings = settings
         self.symbols = {f"{settings.prefix}{each.name}{settings.suffix}": each for each in settings.symbols}
@@ -69,6 +73,19 @@ class Engine:
         self.converter = Converter(renamed, self.quotes)
         self.valuer = Valuer(self.symbols, self.quotes, self.converter)
         self.dealer = Dealer(self._tickets, self.converter, costs=settings, now=self.moment)
+        self.rehearsal = Rehearsal(
+            self.symbols, self.quotes, self.valuer, self.converter, costs=settings, now=self.moment
+        )
+        self._hours = {name: TradingHours(each.sessions, each.holidays) for name, each in self.symbols.items()}
+        self._nightly = Nightly(self)
+        self._stop_out = StopOut(self)
+
+    def trades(self, name: str) -> bool:
+        """Tell whether a symbol's market is open now."""
+        if not self.is_open(self.now_ms):
+            return False
+        hours = self._hours[name]
+        return hours.always or hours.is_open(self._rule.to_server_ms(self.now_ms))
 
     def moment(self) -> Moment:
         """Return the present moment on the server's clock."""
@@ -169,53 +186,13 @@ class Engine:
         while now_ms >= self._midnight_ms:
             self.now_ms = max(self.now_ms, self._midnight_ms)
             for account in self.accounts.values():
-                self._charge_swaps(account)
-                self._end_day(account)
+                self._nightly.settle(account)
             self._midnight_ms = self._next_midnight_ms(self._midnight_ms)
         self.now_ms = max(self.now_ms, now_ms)
 
     def _next_midnight_ms(self, after_ms: int) -> int:
         server_s = self._rule.to_server_ms(after_ms) // 1000
         return self._rule.to_utc_ms((server_s // DAY_S + 1) * DAY_S * 1000)
-
-    def _charge_swaps(self, account: Account) -> None:
-        midnight_s = self.moment().seconds
-        for position in list(account.positions.values()):
-            symbol = self.symbols[position.symbol]
-            charged = nights(symbol, midnight_s)
-            if not charged:
-                continue
-            if symbol.swap_mode in REOPENING:
-                self._reopen(account, symbol, position, charged)
-                continue
-            try:
-                swap = swap_per_night(symbol, position, self.converter, account.settings.currency)
-            except NoRate:  # without quotes that convert it there is nothing to charge by
-                continue
-            if swap:
-                position.swap = account.money(position.swap + charged * swap)
-                account.put_position(position)
-
-    def _reopen(self, account: Account, symbol: Specification, position: Position, charged: int) -> None:
-        quote = self.quotes.get(position.symbol)
-        if quote is not None:
-            closed, opened = reopening_prices(symbol, position, quote, charged)
-            self.dealer.reopen(account, symbol, position, closed=closed, opened=opened)
-            for each in account.positions_on(position.symbol):
-                self.valuer.reprice(account, each)
-
-    def _end_day(self, account: Account) -> None:
-        """Let orders and stops end that live for one day only."""
-        for order in list(account.orders.values()):
-            daily = self.symbols[order.symbol].order_gtc_mode != GTC
-            if daily and order.type_time == api.ORDER_TIME_GTC and order.type not in MARKET_TYPES:
-                self.dealer.cancel(account, order, api.ORDER_STATE_EXPIRED)
-        exchange = account.settings.margin_mode == api.ACCOUNT_MARGIN_MODE_EXCHANGE
-        for position in account.positions.values():
-            ends = exchange or self.symbols[position.symbol].order_gtc_mode == DAILY
-            if ends and (position.sl or position.tp):
-                position.sl = position.tp = 0.0
-                account.put_position(position)
 
     def seed_quote(self, name: str, ticks: Records) -> None:
         """Take the newest of some past ticks as the quote; it triggers nothing."""
@@ -230,56 +207,77 @@ class Engine:
         quote = self.quotes[name]
         self._expire_orders()
         for account in self.accounts.values():
-            touched = False
-            for position in account.positions_on(name):
-                self._check_stops(account, position, quote)
-                touched = True
-            for order in [each for each in account.orders.values() if each.symbol == name]:
-                self._check_order(account, order, quote)
-                touched = True
-            if touched and account.positions:
-                self._check_margin(account)
+            positions = account.positions_on(name)
+            orders = [each for each in account.orders.values() if each.symbol == name]
+            if not positions and not orders:
+                continue
+            trades = self.trades(name)
+            for position in positions:
+                if not (trades and self._stopped(account, position, quote)):
+                    self.valuer.reprice(account, position)
+            for order in orders:
+                order.price_current = quote.ask if order.type in BUY_TYPES else quote.bid
+                if trades:
+                    self._check_order(account, order, quote)
+            self._stop_out.enforce(account)
 
-    def _check_stops(self, account: Account, position: Position, quote: Quote) -> None:
+    def _stopped(self, account: Account, position: Position, quote: Quote) -> bool:
+        """Close a position whose stop or take profit is hit; a close that fails is tried again at the next tick."""
         hit = stop_hit(position, quote)
         if hit is None:
-            self.valuer.reprice(account, position)
-            return
+            return False
         reason, price = hit
         symbol = self.symbols[position.symbol]
         word, level = ("sl", position.sl) if reason == api.DEAL_REASON_SL else ("tp", position.tp)
         comment = f"[{word} {level:.{symbol.digits}f}]"
-        self.close(account, position, price=price, origin=self._server_origin(reason, position, comment))
+        try:
+            self.close(account, position, price=price, origin=self.server_origin(reason, position, comment))
+        except NoRate:
+            return False
+        return True
 
-    def _server_origin(self, reason: int, position: Position, comment: str) -> Origin:
+    def server_origin(self, reason: int, position: Position, comment: str) -> Origin:
+        """Return the origin of a deal that the server makes for a position."""
         return Origin(reason, position.magic if self.settings.stop_magic else 0, comment)
 
-    def close(self, account: Account, position: Position, *, price: float, origin: Origin) -> None:
-        """Close a whole position at a price, whatever the liquidity.
+    def close(
+        self, account: Account, position: Position, *, price: float, origin: Origin, volume: float | None = None
+    ) -> None:
+        """Close a position, or a volume of it, at a price, whatever the liquidity.
 
         Raises:
-            NoRate: the profit cannot be converted.
+            NoRate: the profit cannot be converted; nothing has changed.
         """
-        order = self.dealer.closing_order(position, volume=position.volume, price=price, origin=origin)
-        self.fill(account, order, price=price, volume=position.volume, market_price=price)
+        lots = position.volume if volume is None else volume
+        # Asked first, so that a refusal leaves no order behind.
+        self.dealer.profit(account, self.symbols[position.symbol], position, volume=lots, price=price)
+        order = self.dealer.closing_order(position, volume=lots, price=price, origin=origin)
+        self.fill(account, order, price=price, volume=lots, market_price=price)
 
     def _check_order(self, account: Account, order: Order, quote: Quote) -> None:
-        order.price_current = quote.ask if order.type in BUY_TYPES else quote.bid
         if order.type in MARKET_TYPES:
             self._go_on_filling(account, order)
             return
-        if not order_hit(order, trigger_price(self.symbols[order.symbol], order, quote)):
+        # A stop that has begun to fill is a market order from then on.
+        begun = order.type in STOP_TYPES and order.state == api.ORDER_STATE_PARTIAL
+        if not (begun or order_hit(order, trigger_price(self.symbols[order.symbol], order, quote))):
             return
         if order.type in STOP_LIMIT_TYPES:
             order.type, order.price_open, order.price_stoplimit = activated(order), order.price_stoplimit, 0.0
             account.put_order(order)
             return
         price = fill_price(order, quote, better=self.settings.fill_limit_better)
-        afforded = self.affords(
-            account, order.symbol, buy=order.type in BUY_TYPES, volume=self.available(order), price=price
-        )
-        if not afforded or self.execute(account, order, price=price) is None:
+        if not self._activated(account, order, price):
             self.dealer.cancel(account, order, api.ORDER_STATE_REJECTED)
+
+    def _activated(self, account: Account, order: Order, price: float) -> bool:
+        """Execute a triggered order; False when it cannot be: no money, no liquidity, a hedge that is forbidden."""
+        opposite = any(each.is_buy != (order.type in BUY_TYPES) for each in account.positions_on(order.symbol))
+        if account.settings.hedge_prohibited and not account.netting and opposite:
+            return False
+        if not self.rehearsal.affords(account, order, volume=self.available(order), price=price):
+            return False
+        return self.execute(account, order, price=price) is not None
 
     def _go_on_filling(self, account: Account, order: Order) -> None:
         """Fill more of the rest of a market order; a closing one whose position has gone is cancelled."""
@@ -289,12 +287,15 @@ class Engine:
                 each.volume for each in account.positions_on(order.symbol) if each.identifier == order.position_id
             )
             order.volume_current = min(order.volume_current, held)
-        buy, volume = order.type in BUY_TYPES, self.available(order)
-        affordable = closing or self.affords(account, order.symbol, buy=buy, volume=volume, price=order.price_current)
+        volume = self.available(order)
+        affordable = closing or self.rehearsal.affords(account, order, volume=volume, price=order.price_current)
         if volume <= 0 or not affordable:
             self.dealer.cancel(account, order, api.ORDER_STATE_CANCELED)
-        else:
+            return
+        try:
             self.execute(account, order, price=order.price_current)
+        except NoRate:  # the profit cannot be converted now: the rest waits for the next tick
+            return
 
     def available(self, order: Order) -> float:
         """Return how much of an order's rest can be filled at this tick."""
@@ -332,68 +333,12 @@ class Engine:
             self.valuer.reprice(account, position)
         return deal
 
-    def affords(self, account: Account, name: str, *, buy: bool, volume: float, price: float) -> bool:
-        """Tell whether the account's equity covers its margin after opening this."""
-        plus = self.imagined(name, buy=buy, volume=volume, price=price)
-        cost = self.dealer.commission(account, self.symbols[name], volume)
-        try:
-            before = self.valuer.value(account)
-            after = self.valuer.value(account, plus=plus, cost=cost)
-        except NoRate:
-            return False
-        return after.equity >= after.margin or after.margin <= before.margin
-
-    def imagined(self, name: str, *, buy: bool, volume: float, price: float) -> Position:
-        """Return a position as an opening would make it, for reckoning only."""
-        now = self.moment()
-        return Position(
-            ticket=0,
-            time=now.seconds,
-            time_msc=now.milliseconds,
-            time_update=now.seconds,
-            time_update_msc=now.milliseconds,
-            type=api.POSITION_TYPE_BUY if buy else api.POSITION_TYPE_SELL,
-            magic=0,
-            identifier=0,
-            reason=api.POSITION_REASON_EXPERT,
-            volume=volume,
-            price_open=price,
-            sl=0.0,
-            tp=0.0,
-            price_current=price,
-            swap=0.0,
-            profit=0.0,
-            symbol=name,
-            comment="",
-        )
-
     def _expire_orders(self) -> None:
         now_s = self.moment().seconds if any(each.orders for each in self.accounts.values()) else 0
         for account in self.accounts.values():
             for order in list(account.orders.values()):
                 if 0 < order.time_expiration <= now_s:
                     self.dealer.cancel(account, order, api.ORDER_STATE_EXPIRED)
-
-    # Stop-out ------------------------------------------------------------------------------------------------
-
-    def _check_margin(self, account: Account) -> None:
-        """Close positions, the largest loss first, until the account is above the stop-out level."""
-        while account.positions and self.is_open(self.now_ms):
-            try:
-                worth = self.valuer.value_as_priced(account)
-            except NoRate:
-                return
-            percent = account.settings.stop_out_mode == api.ACCOUNT_STOPOUT_MODE_PERCENT
-            level = worth.margin_level if percent else worth.equity
-            if worth.margin <= 0 or level > account.settings.stop_out_level:
-                return
-            worst = min(account.positions.values(), key=lambda each: each.profit)
-            quote = self.quotes.get(worst.symbol)
-            if quote is None:
-                return
-            comment = f"[so {level:.2f}{'%' if percent else ''}]"
-            origin = self._server_origin(api.DEAL_REASON_SO, worst, comment)
-            self.close(account, worst, price=closing_price(worst, quote), origin=origin)
 
 
 def _quote_at(ticks: Ticks, at: int) -> Quote:

@@ -9,26 +9,34 @@ from paper_terminal.constants import (
     SYMBOL_CALC_MODE_CFD,
     SYMBOL_CALC_MODE_CFDINDEX,
     SYMBOL_CALC_MODE_CFDLEVERAGE,
+    SYMBOL_CALC_MODE_EXCH_BONDS,
+    SYMBOL_CALC_MODE_EXCH_BONDS_MOEX,
     SYMBOL_CALC_MODE_EXCH_FUTURES,
+    SYMBOL_CALC_MODE_EXCH_OPTIONS,
+    SYMBOL_CALC_MODE_EXCH_OPTIONS_MARGIN,
     SYMBOL_CALC_MODE_EXCH_STOCKS,
+    SYMBOL_CALC_MODE_EXCH_STOCKS_MOEX,
     SYMBOL_CALC_MODE_FOREX,
     SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE,
     SYMBOL_CALC_MODE_FUTURES,
+    SYMBOL_CALC_MODE_SERV_COLLATERAL,
 )
-from paper_terminal.ledger_records import Position
 from paper_terminal.specifications import Specification
 
 FUTURES: Final = frozenset({SYMBOL_CALC_MODE_FUTURES, SYMBOL_CALC_MODE_EXCH_FUTURES})
-EXCHANGE_MODES: Final = frozenset({SYMBOL_CALC_MODE_EXCH_STOCKS, SYMBOL_CALC_MODE_EXCH_FUTURES})
+SHARES: Final = frozenset({SYMBOL_CALC_MODE_EXCH_STOCKS, SYMBOL_CALC_MODE_EXCH_STOCKS_MOEX})
+"""Modes whose margin goes by the last price, where the feed has one."""
+BONDS: Final = frozenset({SYMBOL_CALC_MODE_EXCH_BONDS, SYMBOL_CALC_MODE_EXCH_BONDS_MOEX})
+"""Modes whose price is in percent of the face value."""
+EXCHANGE_MODES: Final = SHARES | BONDS | {SYMBOL_CALC_MODE_EXCH_FUTURES}
 """Modes whose pending orders wait for the last price, where the feed has one."""
-_PRICED: Final = frozenset({
-    SYMBOL_CALC_MODE_CFD,
-    SYMBOL_CALC_MODE_CFDLEVERAGE,
-    SYMBOL_CALC_MODE_CFDINDEX,
-    SYMBOL_CALC_MODE_EXCH_STOCKS,
-})
+OPTIONS: Final = frozenset({SYMBOL_CALC_MODE_EXCH_OPTIONS, SYMBOL_CALC_MODE_EXCH_OPTIONS_MARGIN})
+"""Modes whose formulas are documented nowhere."""
+_PRICED: Final = SHARES | BONDS | {SYMBOL_CALC_MODE_CFD, SYMBOL_CALC_MODE_CFDLEVERAGE, SYMBOL_CALC_MODE_CFDINDEX}
 _LEVERAGED: Final = frozenset({SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_CFDLEVERAGE})
-CALC_MODES: Final = frozenset({SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE}) | _PRICED | FUTURES
+CALC_MODES: Final = (
+    _PRICED | FUTURES | {SYMBOL_CALC_MODE_FOREX, SYMBOL_CALC_MODE_FOREX_NO_LEVERAGE, SYMBOL_CALC_MODE_SERV_COLLATERAL}
+)
 """Calculation modes offered."""
 
 
@@ -83,36 +91,64 @@ class Converter:
     ) -> float:
         """Return the profit of a closed volume in currency `to`, unrounded.
 
+        A bond's is the change of its price alone: the documents give its whole value, interest included, which it
+        cost to buy as well. Of a collateral asset it is the value that counts, whatever it cost.
+
         Raises:
             NoRate: the profit's currency cannot be converted.
         """
+        if symbol.calc_mode == SYMBOL_CALC_MODE_SERV_COLLATERAL:
+            opened, closed = 0.0, closed * symbol.liquidity_rate
         gain = (closed - opened if buy else opened - closed) * symbol.profit_per_price * volume
         return gain * self._rate_at(symbol, symbol.currency_profit, to, closed)
 
-    def margin(self, symbol: Specification, *, volume: float, price: float, leverage: int, to: str) -> float:
-        """Return the margin of an open volume in currency `to`, unrounded.
+    def margin(
+        self,
+        symbol: Specification,
+        *,
+        volume: float,
+        price: float,
+        leverage: int,
+        to: str,
+        rate: float | None = None,
+        size: float | None = None,
+        maintenance: bool = False,
+    ) -> float:
+        """Return the margin of a volume in currency `to`, unrounded.
+
+        Args:
+            symbol: What is traded. Its initial margin, where it has one, replaces the formula of its mode.
+            volume: Lots.
+            price: Price of the position or order; of shares the last price where there is one.
+            leverage: The account's.
+            to: Currency of the result.
+            rate: Multiplier; None: that of a long position.
+            size: Charge by this contract size instead, or by this amount where the symbol's margin is an amount.
+            maintenance: Charge what holding a position costs, not what opening it does.
 
         Raises:
             NoRate: the margin's currency cannot be converted.
         """
-        return self._charge(symbol, volume, None, price, leverage, to)
-
-    def _charge(
-        self, symbol: Specification, volume: float, hedged: float | None, price: float, leverage: int, to: str
-    ) -> float:
-        """Charge a volume by the symbol's size or amount, or with `hedged` by that one instead."""
-        if symbol.calc_mode in FUTURES:
-            amount = volume * (symbol.margin_initial if hedged is None else hedged)
+        if symbol.calc_mode == SYMBOL_CALC_MODE_SERV_COLLATERAL:
+            return 0.0
+        amount = volume * (symbol.margin_rate if rate is None else rate)
+        fixed = symbol.fixed_margin(maintenance=maintenance)
+        if fixed:
+            amount *= fixed if size is None else size
         else:
-            amount = volume * (symbol.contract_size if hedged is None else hedged)
-        amount *= symbol.margin_rate
-        if symbol.calc_mode in _PRICED:
-            amount *= price
+            amount *= symbol.contract_size if size is None else size
+            amount *= self._formula(symbol, price, leverage)
+        return amount * self._rate_at(symbol, symbol.margin_currency, to, price) if amount else 0.0
+
+    @staticmethod
+    def _formula(symbol: Specification, price: float, leverage: int) -> float:
+        """Return what the calculation mode makes of one unit."""
+        factor = price if symbol.calc_mode in _PRICED else 1.0
         if symbol.calc_mode == SYMBOL_CALC_MODE_CFDINDEX:
-            amount *= symbol.tick_worth / symbol.step
-        if symbol.calc_mode in _LEVERAGED:
-            amount /= leverage
-        return amount * self._rate_at(symbol, symbol.margin_currency, to, price)
+            factor *= symbol.tick_worth / symbol.step
+        if symbol.calc_mode in BONDS:
+            factor *= symbol.face_value / 100.0
+        return factor / leverage if symbol.calc_mode in _LEVERAGED else factor
 
     def _rate_at(self, symbol: Specification, source: str, target: str, price: float) -> float:
         """Convert at the symbol's own `price` where it is the pair of the two currencies."""
@@ -121,42 +157,3 @@ class Converter:
         if price > 0 and {source, target} == {symbol.currency_base, symbol.currency_profit}:
             return price if source == symbol.currency_base else 1.0 / price
         return self.rate(source, target)
-
-    def symbol_margin(
-        self,
-        symbol: Specification,
-        positions: Iterable[Position],
-        *,
-        leverage: int,
-        to: str,
-        netting: bool = False,
-    ) -> float:
-        """Return the margin of positions on one symbol together, in currency `to`, unrounded.
-
-        The uncovered volume is charged normally. The covered one is charged by the symbol's hedged size, or with
-        `margin_hedged_use_leg` the larger side alone; on a netting account it is closed, so it costs nothing.
-
-        Raises:
-            NoRate: the margin's currency cannot be converted.
-        """
-        volumes, values = [0.0, 0.0], [0.0, 0.0]
-        for position in positions:
-            side = 0 if position.is_buy else 1
-            volumes[side] += position.volume
-            values[side] += position.volume * position.price_open
-        if symbol.margin_hedged_use_leg and not netting:
-            sides = [(volume, value) for volume, value in zip(volumes, values, strict=True) if volume > 0]
-            return max(
-                (self._charge(symbol, volume, None, value / volume, leverage, to) for volume, value in sides),
-                default=0.0,
-            )
-        larger = 0 if volumes[0] >= volumes[1] else 1
-        covered = min(volumes)
-        uncovered = round(volumes[larger] - covered, 8)
-        margin = 0.0
-        if uncovered > 0:
-            margin += self._charge(symbol, uncovered, None, values[larger] / volumes[larger], leverage, to)
-        if covered > 0 and not netting:
-            price = sum(values) / sum(volumes)
-            margin += self._charge(symbol, covered, symbol.margin_hedged, price, leverage, to)
-        return margin

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from paper_terminal import constants as api
+from paper_terminal.margin import Quote
 
 EXECUTED_COMMENT: Final = "Request executed"
 PLACED_COMMENT: Final = "Order placed"
@@ -67,11 +68,12 @@ SERVER_SIDE: Final = frozenset({
 
 
 class Refusal(Exception):
-    """A trade request is refused with this return code."""
+    """A trade request is refused with this return code; a requote names the fresh prices."""
 
-    def __init__(self, retcode: int) -> None:
+    def __init__(self, retcode: int, quote: Quote | None = None) -> None:
         super().__init__(retcode, comment_of(retcode))
         self.retcode = retcode
+        self.quote = quote
 
 
 def comment_of(retcode: int) -> str:

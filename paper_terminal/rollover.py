@@ -49,7 +49,13 @@ def swap_per_night(symbol: Specification, position: Position, converter: Convert
         return 0.0
     units = symbol.contract_size * position.volume
     if symbol.swap_mode == api.SYMBOL_SWAP_MODE_POINTS:
-        return rate * symbol.point * units * converter.rate(symbol.currency_profit, currency)
+        return (
+            rate
+            * symbol.point
+            * symbol.profit_per_price
+            * position.volume
+            * converter.rate(symbol.currency_profit, currency)
+        )
     if symbol.swap_mode in _OF_INTEREST:
         opened = symbol.swap_mode == api.SYMBOL_SWAP_MODE_INTEREST_OPEN
         price = position.price_open if opened else position.price_current

@@ -18,10 +18,11 @@ from paper_terminal.constants import (
     TRADE_RETCODE_DONE,
     TRADE_RETCODE_PLACED,
 )
-from paper_terminal.margin import CALC_MODES, FUTURES
+from paper_terminal.margin import BONDS, CALC_MODES, FUTURES, OPTIONS
 from paper_terminal.rollover import SWAP_MODES
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.specifications import DEFAULT_SPECIFICATIONS, Specification
+from paper_terminal.trading_hours import HoursError, TradingHours
 from paper_terminal.wire import replace_with_retry
 
 SETTINGS_FILE = "paper.toml"
@@ -125,6 +126,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A limit order that the market has jumped over fills at the better price, not at its own."""
     stops_in_request: bool = True
     """False: the server ignores SL and TP of an opening deal under Market and Exchange execution."""
+    pending_filling: Literal["any", "return", "mask"] = "any"
+    """Fillings of pending orders that are taken: any, RETURN alone, or those of the symbol's mask."""
+    dealer_requotes: float = 0.0
+    """Share of market orders under Request execution that the dealer answers with another price (10004)."""
+    dealer_requote_points: int = 2
+    """How much worse that price is, points."""
+    dealer_rejects: float = 0.0
+    """Share of them that the dealer refuses (10006)."""
     stop_magic: bool = True
     """Orders of SL, TP and stop-out carry the position's magic; False: 0."""
     max_requests_per_second: int = 0
@@ -197,18 +206,42 @@ def _symbol_problems(settings: Settings) -> Iterator[str]:
             yield f"symbols, {symbol.name}: chart_mode must be 0 (bid) or 1 (last price)"
         if not 0 <= symbol.digits <= 8:
             yield f"symbols, {symbol.name}: digits must be 0 to 8"
-        if symbol.calc_mode in FUTURES and symbol.margin_initial <= 0:
-            yield f"symbols, {symbol.name}: a futures symbol needs its margin_initial"
-        if symbol.calc_mode not in CALC_MODES or symbol.swap_mode not in SWAP_MODES:
-            yield f"symbols, {symbol.name}: calc_mode {symbol.calc_mode} or swap_mode {symbol.swap_mode} is not offered"
+        yield from _margin_problems(symbol)
+        try:
+            TradingHours(symbol.sessions, symbol.holidays)
+        except HoursError as error:
+            yield f"symbols, {symbol.name}: {error}"
     unknown = {*(settings.market_watch or ()), *(each.symbol for each in settings.feed.files)} - set(names)
     for name in sorted(unknown):
         yield f"{name}: no symbol of this name is specified"
 
 
+def _margin_problems(symbol: Specification) -> Iterator[str]:
+    where = f"symbols, {symbol.name}"
+    if symbol.calc_mode in OPTIONS:
+        yield (
+            f"{where}: calc_mode {symbol.calc_mode} (options) is not offered: how MetaTrader 5 reckons their margin and"
+            " profit is not documented; use another mode, or a contract with a margin_initial of its own"
+        )
+    elif symbol.calc_mode not in CALC_MODES or symbol.swap_mode not in SWAP_MODES:
+        yield f"{where}: calc_mode {symbol.calc_mode} or swap_mode {symbol.swap_mode} is not offered"
+    if symbol.calc_mode in FUTURES and symbol.margin_initial <= 0:
+        yield f"{where}: a futures symbol needs its margin_initial"
+    if symbol.calc_mode in BONDS and symbol.face_value <= 0:
+        yield f"{where}: a bond needs its face_value"
+    amounts = (symbol.margin_initial, symbol.margin_maintenance, symbol.margin_hedged or 0.0)
+    rates = (symbol.margin_rate, symbol.margin_rate_short or 0.0, symbol.margin_rate_limit)
+    if min(*amounts, *rates, symbol.margin_rate_stop, symbol.margin_rate_stop_limit) < 0:
+        yield f"{where}: margins and margin rates must not be negative"
+
+
 def _feed_problems(settings: Settings) -> Iterator[str]:
     if settings.placed_retcode not in {TRADE_RETCODE_PLACED, TRADE_RETCODE_DONE}:
         yield "placed_retcode: must be 10008 or 10009"
+    if min(settings.dealer_requotes, settings.dealer_rejects, settings.dealer_requote_points) < 0:
+        yield "dealer_requotes, dealer_rejects and dealer_requote_points must not be negative"
+    if settings.dealer_requotes + settings.dealer_rejects > 1:
+        yield "dealer_requotes and dealer_rejects are shares: together at most 1"
     if settings.feed.speed != "max" and settings.feed.speed <= 0:
         yield "feed.speed: must be above 0, or 'max'"
     for each in settings.feed.files:

@@ -95,7 +95,7 @@ def quiet_ticks(
         for position in account.positions.values():
             if position.symbol in masks and (position.sl or position.tp):
                 quiet = min(quiet, _first(_stop_hits(position, window), masks[position.symbol]))
-        if account.positions and not _safe(account, window, masks, symbols, valuer):
+        if (account.positions or account.orders) and not _safe(account, window, masks, symbols, valuer):
             return 0
     return quiet
 
@@ -149,7 +149,7 @@ def _safe(
             worst = (lows if position.is_buy else highs).get(position.symbol, position.price_current)
             profit = valuer.profit_at(account, symbols[position.symbol], position, worst)
             equity += position.swap + (profit * slack if profit < 0 else profit / slack)
-        margin = valuer.margin(account, account.positions.values()) * slack
+        margin = valuer.margin(account) * slack
     except NoRate:
         return False
     if account.settings.stop_out_mode == api.ACCOUNT_STOPOUT_MODE_PERCENT:

@@ -7,7 +7,16 @@ from typing import Final
 import msgspec
 
 from paper_terminal.constants import (
+    ORDER_TYPE_BUY_LIMIT,
+    ORDER_TYPE_BUY_STOP,
+    ORDER_TYPE_BUY_STOP_LIMIT,
+    ORDER_TYPE_SELL,
+    ORDER_TYPE_SELL_LIMIT,
+    ORDER_TYPE_SELL_STOP,
+    ORDER_TYPE_SELL_STOP_LIMIT,
     SYMBOL_CALC_MODE_CFDLEVERAGE,
+    SYMBOL_CALC_MODE_EXCH_BONDS,
+    SYMBOL_CALC_MODE_EXCH_BONDS_MOEX,
     SYMBOL_CALC_MODE_EXCH_FUTURES,
     SYMBOL_CALC_MODE_FOREX,
     SYMBOL_CALC_MODE_FUTURES,
@@ -70,6 +79,11 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     expiration_mode: int = EXPIRATION_ALL
     order_gtc_mode: int = GTC
     """0: orders live until cancelled; 1: orders, SL and TP end with the day; 2: orders do, SL and TP stay."""
+    sessions: dict[str, str] | None = None
+    """Trading hours on the server's clock by weekday (`monday`): `HH:MM-HH:MM`, several with commas; a day left out is
+    closed. None: always open."""
+    holidays: tuple[str, ...] = ()
+    """ISO dates without trading."""
     book_depth: int = 0
     """Prices on each side of the market depth; 0: the symbol has none."""
     liquidity_lots: float = 0.0
@@ -84,12 +98,18 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     volume_limit: float = 0.0
     """Lots in one direction; 0: no limit."""
     margin_initial: float = 0.0
-    """Margin currency, per lot of a futures symbol."""
+    """Margin currency, per lot: of futures, and in any other mode instead of its formula; 0: by the formula."""
     margin_maintenance: float = 0.0
-    """Shown, not charged."""
+    """Margin currency, per lot of an open position; 0: the initial margin."""
     margin_rate: float = 1.0
+    """Multiplier for market orders and positions, of both sides unless `margin_rate_short` says otherwise."""
+    margin_rate_short: float | None = None
+    margin_rate_limit: float = 0.0
+    """Multiplier for limit orders that wait; 0, the brokers' habit: waiting costs nothing."""
+    margin_rate_stop: float = 0.0
+    margin_rate_stop_limit: float = 0.0
     margin_hedged: float | None = None
-    """Contract size (of futures: amount) that covered volume is charged by; None: the symbol's own."""
+    """Contract size (with an initial margin: amount) that covered volume is charged by; None: the symbol's own."""
     margin_hedged_use_leg: bool = False
     """Margin of opposite positions is that of the larger side."""
     swap_mode: int = SYMBOL_SWAP_MODE_POINTS
@@ -98,6 +118,12 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     swap_rollover3days: int = 3
     commission_per_lot: float | None = None
     """Account currency, per lot and side; None: the broker's setting."""
+    face_value: float = 0.0
+    """Of one bond, in the profit currency; a bond's price is in percent of it."""
+    accrued_interest: float = 0.0
+    """Of one bond, in the profit currency. Shown; buyer and seller of a bond settle it alike."""
+    liquidity_rate: float = 0.0
+    """Part of a collateral asset's value that counts."""
     synthetic_price: float = 0.0
     """Price the synthetic market wanders around; 0: the feed's own, where it knows the symbol."""
 
@@ -124,8 +150,38 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     @property
     def profit_per_price(self) -> float:
         """Return what a move of the price by 1 gives per lot, in the profit currency."""
-        by_tick = self.calc_mode in {SYMBOL_CALC_MODE_FUTURES, SYMBOL_CALC_MODE_EXCH_FUTURES}
-        return self.tick_worth / self.step if by_tick else self.contract_size
+        if self.calc_mode in {SYMBOL_CALC_MODE_FUTURES, SYMBOL_CALC_MODE_EXCH_FUTURES}:
+            return self.tick_worth / self.step
+        if self.calc_mode in {SYMBOL_CALC_MODE_EXCH_BONDS, SYMBOL_CALC_MODE_EXCH_BONDS_MOEX}:
+            return self.contract_size * self.face_value / 100.0
+        return self.contract_size
+
+    @property
+    def hedged_size(self) -> float:
+        """Return what covered volume is charged by: a contract size, or with an initial margin an amount."""
+        if self.margin_hedged is not None:
+            return self.margin_hedged
+        return self.margin_initial or self.contract_size
+
+    def fixed_margin(self, *, maintenance: bool) -> float:
+        """Return the margin per lot that replaces the formula, in the margin currency; 0.0 for none.
+
+        Args:
+            maintenance: That of holding a position; otherwise that of opening one.
+        """
+        return (maintenance and self.margin_maintenance) or self.margin_initial
+
+    def margin_rate_of(self, order_type: int) -> float:
+        """Return the multiplier for an order type; positions and market orders share theirs."""
+        if order_type in {ORDER_TYPE_BUY_LIMIT, ORDER_TYPE_SELL_LIMIT}:
+            return self.margin_rate_limit
+        if order_type in {ORDER_TYPE_BUY_STOP, ORDER_TYPE_SELL_STOP}:
+            return self.margin_rate_stop
+        if order_type in {ORDER_TYPE_BUY_STOP_LIMIT, ORDER_TYPE_SELL_STOP_LIMIT}:
+            return self.margin_rate_stop_limit
+        if order_type == ORDER_TYPE_SELL and self.margin_rate_short is not None:
+            return self.margin_rate_short
+        return self.margin_rate
 
     @property
     def margin_currency(self) -> str:
@@ -135,6 +191,13 @@ class Specification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def price(self, value: float) -> float:
         """Return a price rounded to the symbol's digits."""
         return round(value, self.digits)
+
+    def on_step(self, value: float) -> bool:
+        """Tell whether a price, once on the symbol's digits, lies on its tick size."""
+        if not self.tick_size:
+            return True
+        steps = self.price(value) / self.tick_size
+        return abs(steps - round(steps)) < 1e-3
 
 
 DEFAULT_SPECIFICATIONS: Final = (

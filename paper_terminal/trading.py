@@ -8,7 +8,7 @@ from paper_terminal import constants as api
 from paper_terminal.accounts import Account
 from paper_terminal.engine import Engine
 from paper_terminal.ledger_records import CheckResult, SendResult, TradeRequest
-from paper_terminal.margin import NoRate
+from paper_terminal.margin import NoRate, Quote
 from paper_terminal.planning import Planner
 from paper_terminal.retcodes import (
     CHECKED_COMMENT,
@@ -45,7 +45,7 @@ class TradeDesk:
             plan = self._planner.plan(account, request, refuse or self._too_many())
             outcome = plan.execute()
         except Refusal as refusal:
-            return self._refused(request, refusal.retcode)
+            return self._refused(request, refusal.retcode, refusal.quote)
         except NoRate:
             return self._refused(request, api.TRADE_RETCODE_PRICE_OFF)
         self._engine.commit()
@@ -75,8 +75,9 @@ class TradeDesk:
         recent.append(now_ms)
         return api.TRADE_RETCODE_TOO_MANY_REQUESTS if len(recent) > limit else 0
 
-    def _refused(self, request: TradeRequest, retcode: int) -> SendResult:
-        quote = self._engine.quotes.get(request.symbol) if retcode == api.TRADE_RETCODE_REQUOTE else None
+    def _refused(self, request: TradeRequest, retcode: int, quote: Quote | None = None) -> SendResult:
+        if retcode == api.TRADE_RETCODE_REQUOTE and quote is None:  # a fault: nobody has looked at the market yet
+            quote = self._engine.quotes.get(request.symbol)
         bid, ask = (quote.bid, quote.ask) if quote else (0.0, 0.0)
         self._request_id += retcode in SERVER_SIDE
         request_id = self._request_id if retcode in SERVER_SIDE else 0
@@ -89,7 +90,7 @@ class TradeDesk:
         """
         try:
             plan = self._planner.plan(account, request, refuse)
-            worth = self._engine.valuer.value(account, plus=plan.opens, cost=plan.cost)
+            worth = plan.preview()
         except Refusal as refusal:
             return CheckResult(refusal.retcode, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, comment_of(refusal.retcode), request)
         except NoRate:

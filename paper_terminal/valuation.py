@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from paper_terminal.accounts import Account
-from paper_terminal.ledger_records import Position
+from paper_terminal.ledger_records import Order, Position
 from paper_terminal.margin import Converter, NoRate, Quote
 from paper_terminal.matching import closing_price
+from paper_terminal.requirement import Reckoner, Terms
 from paper_terminal.specifications import Specification
 
 
@@ -19,6 +20,11 @@ class Valuation(NamedTuple):
     profit: float
     equity: float
     margin: float
+    """Of positions and of orders that wait."""
+    margin_initial: float = 0.0
+    """The part of it that orders hold."""
+    margin_maintenance: float = 0.0
+    """What the positions on symbols with a maintenance margin must keep."""
 
     @property
     def margin_free(self) -> float:
@@ -39,6 +45,7 @@ class Valuer:
         self._symbols = symbols
         self._quotes = quotes
         self._converter = converter
+        self._reckoner = Reckoner(converter)
 
     def reprice(self, account: Account, position: Position) -> None:
         """Bring a position's price and profit up to date; without a quote or rate they stay as they were."""
@@ -80,39 +87,47 @@ class Valuer:
             to=account.settings.currency,
         )
 
-    def margin(self, account: Account, positions: Iterable[Position]) -> float:
-        """Return the margin of positions together.
+    def _margins(self, account: Account) -> tuple[float, float, float]:
+        """Return the margin in use, the orders' part of it, and the positions' maintenance, unrounded."""
+        total = waiting = maintenance = 0.0
+        terms = _terms(account)
+        held = {each.symbol for each in account.positions.values()}
+        for name in held | {each.symbol for each in account.orders.values()}:
+            symbol = self._symbols[name]
+            orders = [each for each in account.orders.values() if each.symbol == name]
+            need = self._reckoner.requirement(symbol, account.positions_on(name), orders, terms, self._quotes.get(name))
+            total += need.positions + need.orders
+            waiting += need.orders
+            maintenance += need.positions if symbol.margin_maintenance else 0.0
+        return total, waiting, maintenance
+
+    def margin(self, account: Account) -> float:
+        """Return the margin of an account's positions and orders.
 
         Raises:
             NoRate: a margin currency cannot be converted.
         """
-        by_symbol: dict[str, list[Position]] = {}
-        for position in positions:
-            by_symbol.setdefault(position.symbol, []).append(position)
-        total = 0.0
-        for name, group in by_symbol.items():
-            total += self._converter.symbol_margin(
-                self._symbols[name],
-                group,
-                leverage=account.settings.leverage,
-                to=account.settings.currency,
-                netting=account.netting,
-            )
-        return account.money(total)
+        return account.money(self._margins(account)[0])
 
-    def value(self, account: Account, *, plus: Position | None = None, cost: float = 0.0) -> Valuation:
-        """Return the account's worth; with `plus` and `cost` as if that position were opened at that cost.
+    def order_margin(self, account: Account, order: Order) -> float:
+        """Return the margin that an order alone holds while it waits.
+
+        Raises:
+            NoRate: its margin currency cannot be converted.
+        """
+        symbol = self._symbols[order.symbol]
+        quote = self._quotes.get(order.symbol)
+        return account.money(self._reckoner.order_margin(symbol, order, _terms(account), quote))
+
+    def value(self, account: Account) -> Valuation:
+        """Return the account's worth at the present quotes.
 
         Raises:
             NoRate: a margin currency cannot be converted.
         """
-        positions = list(account.positions.values())
-        for position in positions:
+        for position in account.positions.values():
             self.reprice(account, position)
-        if plus is not None:
-            self.reprice(account, plus)
-            positions.append(plus)
-        return self._valued(account, positions, cost)
+        return self.value_as_priced(account)
 
     def value_as_priced(self, account: Account) -> Valuation:
         """Return the account's worth at the prices its positions hold: the quick form, for every tick.
@@ -120,11 +135,12 @@ class Valuer:
         Raises:
             NoRate: a margin currency cannot be converted.
         """
-        return self._valued(account, list(account.positions.values()), 0.0)
+        profit = account.money(sum((each.profit for each in account.positions.values()), 0.0))
+        swap = sum((each.swap for each in account.positions.values()), 0.0)
+        equity = account.money(account.balance + profit + swap)
+        total, waiting, maintenance = (account.money(each) for each in self._margins(account))
+        return Valuation(account.balance, profit, equity, total, waiting, maintenance)
 
-    def _valued(self, account: Account, positions: list[Position], cost: float) -> Valuation:
-        balance = account.money(account.balance + cost)
-        profit = account.money(sum((each.profit for each in positions), 0.0))
-        swap = sum((each.swap for each in positions), 0.0)
-        equity = account.money(balance + profit + swap)
-        return Valuation(balance, profit, equity, self.margin(account, positions))
+
+def _terms(account: Account) -> Terms:
+    return Terms(account.settings.leverage, account.settings.currency, account.netting)

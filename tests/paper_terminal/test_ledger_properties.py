@@ -126,7 +126,7 @@ class Trading(RuleBasedStateMachine):
         floating = sum(each.profit + each.swap for each in account.positions.values())
         assert abs(worth.equity - account.balance - floating) < 1e-6
         assert worth.margin >= 0
-        assert account.positions or worth.margin == 0
+        assert account.positions or account.orders or worth.margin == 0
 
     @invariant()
     def every_position_is_explained_by_its_deals(self) -> None:
