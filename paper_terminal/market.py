@@ -15,11 +15,16 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paper_terminal.deep_history import MinuteBars
 from paper_terminal.feeds import DEFAULT_SYMBOLS, Feed, FileFeed, SyntheticFeed, SyntheticSymbol, TickFile
 from paper_terminal.records import Records
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.settings import FeedSettings, Settings, SettingsError
+from paper_terminal.specifications import Specification
+from paper_terminal.trading_hours import TradingHours
 
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
@@ -132,9 +137,18 @@ def _synthetic_symbols(settings: Settings) -> list[SyntheticSymbol]:
                 daily_volatility=pattern.daily_volatility if pattern else 0.007,
                 spread_points=pattern.spread_points if pattern else 10,
                 ticks_per_second=settings.feed.ticks_per_second,
+                opened=_trading(each, settings),
             )
         )
     return symbols
+
+
+def _trading(symbol: Specification, settings: Settings) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None:
+    """Return what tells the feed when a symbol trades, in UTC seconds; None for always."""
+    hours, rule = TradingHours(symbol.sessions, symbol.holidays), ServerTimeRule(settings.server_time)
+    if hours.always:
+        return None
+    return lambda times_s: hours.opened(rule.to_server_seconds(times_s))
 
 
 class Market:

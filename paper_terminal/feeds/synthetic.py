@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,8 @@ class SyntheticSymbol:
     """Usual spread, in points."""
     ticks_per_second: float = 2.0
     """Mean over the hours the market is open."""
+    opened: Callable[[Ints], NDArray[np.bool_]] | None = None
+    """Tells of each of some UTC seconds, ascending, whether the symbol trades; None: whenever the market is open."""
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -230,7 +232,7 @@ class _Market:
 
     def _make_block(self, index: int) -> _Block:
         activity = self._sessions.activity(index)
-        if activity is None:
+        if activity is None or not self._trading(index * 3600 + 60 * np.arange(_MINUTES_AN_HOUR)).any():
             return _Block(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=TICK_DTYPE))
         rng = np.random.Generator(np.random.PCG64([self._key, index]))
         minutes = np.arange(_MINUTES_AN_HOUR + 1, dtype=np.float64)
@@ -242,6 +244,11 @@ class _Market:
         times_ms = index * HOUR_MS + np.minimum(offset_minutes * 60_000.0, HOUR_MS - 1).astype(np.int64)
         spread = self._spread_points(rng, index, offset_minutes, np.interp(offset_minutes, minutes, volatility))
         return self._quote(times_ms, np.exp(log_price) * self._symbol.price, spread)
+
+    def _trading(self, times_s: Ints) -> NDArray[np.bool_]:
+        """Tell of each UTC second, ascending, whether the symbol trades."""
+        opened = self._symbol.opened
+        return np.ones(len(times_s), dtype=bool) if opened is None or not len(times_s) else opened(times_s)
 
     def _volatility(self, minutes: Floats) -> Floats:
         weight = _VOLATILITY_SPREAD / math.sqrt(len(_OCTAVES_MINUTES))
@@ -269,7 +276,8 @@ class _Market:
         end = self._boundaries(self._sessions.market_hours(hours + 1))
         minutes = (hours[:, None] * _MINUTES_AN_HOUR + np.arange(_MINUTES_AN_HOUR)).ravel()
         bars = self._bars_of(minutes, self._minute_path(minutes, start, end))
-        return bars[(bars["time"] * 1000 >= from_ms) & (bars["time"] * 1000 < to_ms)]
+        bars = bars[(bars["time"] * 1000 >= from_ms) & (bars["time"] * 1000 < to_ms)]
+        return bars[self._trading(bars["time"])]
 
     def _minute_path(self, minutes: Ints, start: Floats, end: Floats) -> Floats:
         """Return log prices, shape (hours, 61): a bridge over each hour in steps of a minute."""
@@ -330,6 +338,7 @@ class _Market:
         ask_points += _position_in_run(bid_points, ask_points) % 2
         fresh = np.ones(len(times_ms), dtype=bool)
         fresh[1:] = (np.diff(bid_points) != 0) | (np.diff(ask_points) != 0)
+        fresh &= self._trading(times_ms // 1000)
         bid = np.round(bid_points[fresh] * point, self._symbol.digits)
         ask = np.round(ask_points[fresh] * point, self._symbol.digits)
         times = times_ms[fresh]
