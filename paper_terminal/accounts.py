@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from copy import copy
 from typing import Generic, TypeVar
-
-import msgspec.structs
 
 from paper_terminal.constants import ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
 from paper_terminal.ledger_records import Deal, Order, Position
@@ -32,6 +31,14 @@ class History(Generic[R]):
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def frozen(self) -> History[R]:
+        """Return a copy to which nothing is added."""
+        copied = History(self._time_s)
+        copied._records = self._records.copy()
+        copied._by_ticket = self._by_ticket.copy()
+        copied._latest_s = self._latest_s.copy()
+        return copied
 
     def add(self, ticket: int, record: R) -> None:
         """Append a record that happened after all others."""
@@ -74,17 +81,20 @@ class Account:
 
     def sketch(self, symbol: str) -> Account:
         """Return a copy to try something out on: without history, free to change where it concerns a symbol."""
-        copy = Account(self.settings, Loaded([], [], [], []), [])
-        copy.balance = self.balance
-        copy.positions = {
-            ticket: msgspec.structs.replace(each) if each.symbol == symbol else each
-            for ticket, each in self.positions.items()
-        }
-        copy.orders = {
-            ticket: msgspec.structs.replace(each) if each.symbol == symbol else each
-            for ticket, each in self.orders.items()
-        }
-        return copy
+        copied = Account(self.settings, Loaded([], [], [], []), [])
+        copied.balance = self.balance
+        copied.positions = {t: copy(each) if each.symbol == symbol else each for t, each in self.positions.items()}
+        copied.orders = {t: copy(each) if each.symbol == symbol else each for t, each in self.orders.items()}
+        return copied
+
+    def frozen(self) -> Account:
+        """Return a copy in which nothing happens any more."""
+        copied = Account(self.settings, Loaded([], [], [], []), [])
+        copied.positions = {ticket: copy(each) for ticket, each in self.positions.items()}
+        copied.orders = {ticket: copy(each) for ticket, each in self.orders.items()}
+        copied.history_orders, copied.deals = self.history_orders.frozen(), self.deals.frozen()
+        copied.balance = self.balance
+        return copied
 
     @property
     def login(self) -> int:

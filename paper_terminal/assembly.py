@@ -111,6 +111,8 @@ def _assembled(folder: Path, settings: Settings, store: SqliteStore) -> Assembly
         store=store,
         login=login if login in known else settings.accounts[0].login,
     )
+    terminal.build = facts.get("build", terminal.build)
+    terminal.incompatible = bool(facts.get("incompatible", False))
     terminal.load_history(market.now_ms, since_ms=min(began_ms, market.now_ms))
     return Assembly(terminal, market, ClockKeeper(market, store, settings.feed), store)
 

@@ -18,11 +18,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_terminal.wire import HANG, HEADER, HELLO_PROTOCOL, Request, frame, read_address, reply_decoder
+from paper_terminal.constants import RES_S_OK
+from paper_terminal.wire import HANG, HEADER, HELLO_PROTOCOL, Address, Request, frame, read_address, reply_decoder
 
 _BUFFER_BYTES: Final = 1 << 16
 _CONNECT_TIMEOUT_S = 5.0
-_HELLO_TIMEOUT_S = 30.0
+_HELLO_PATIENCE_S = 5.0
 _BYTES: Final = np.dtype(np.uint8)
 if sys.platform != "win32":
     _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
@@ -46,6 +47,10 @@ class NoTerminal(Exception):
     """No terminal answers at this folder."""
 
 
+class IncompatibleVersions(Exception):
+    """The terminal's build and this module are too far apart; the text is the terminal's."""
+
+
 class ChannelBroken(Exception):
     """The connection failed; `phase` says whether the request can have arrived (`receive`) or not (`send`)."""
 
@@ -61,11 +66,14 @@ class OutOfStep(Exception):
 class Channel:
     """One connection to a terminal."""
 
-    def __init__(self, folder: Path) -> None:
-        """Connect to the terminal of `folder` and say hello; blocks up to 35 s.
+    def __init__(self, folder: Path, *, name: str = "Python") -> None:
+        """Connect to the terminal of `folder` and say hello as `name`.
+
+        Blocks without limit while the terminal has as many clients as it takes, as a busy pipe does.
 
         Raises:
             NoTerminal: nobody listens there, or it is not the terminal that wrote the folder's `ipc.json`.
+            IncompatibleVersions: the terminal wants another version of this module.
         """
         address = read_address(folder)
         if address is None:
@@ -77,20 +85,32 @@ class Channel:
         self._buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
         self._buffer_at = ctypes.addressof(self._buffer)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._say_hello(address.token)
+        self._say_hello(folder, address, name)
 
-    def _say_hello(self, token: str) -> None:
-        self._socket.settimeout(_HELLO_TIMEOUT_S)
+    def _say_hello(self, folder: Path, address: Address, name: str) -> None:
         try:
-            self._socket.sendall(frame(Request("hello", [token, HELLO_PROTOCOL, "Python"])))
-            greeting = self._socket.recv(_BUFFER_BYTES)
-        except OSError as error:
+            self._socket.sendall(frame(Request("hello", [address.token, HELLO_PROTOCOL, name])))
+            greeting = self._await_greeting(folder, address)
+            reply = reply_decoder.decode(greeting[HEADER.size :])
+        except (OSError, msgspec.DecodeError) as error:
             self._socket.close()
             raise NoTerminal(f"the terminal does not answer: {error}") from error
-        if len(greeting) < HEADER.size:
+        except BaseException:
             self._socket.close()
-            raise NoTerminal("the terminal refused the connection")
+            raise
+        if reply.code != RES_S_OK:
+            self._socket.close()
+            raise IncompatibleVersions(str(reply.value))
         self._socket.settimeout(None)
+
+    def _await_greeting(self, folder: Path, address: Address) -> bytes:
+        self._socket.settimeout(_HELLO_PATIENCE_S)
+        while True:
+            try:
+                return self._socket.recv(_BUFFER_BYTES)
+            except TimeoutError:
+                if read_address(folder) != address:  # what listens is not that terminal, or no longer
+                    raise
 
     def close(self) -> None:
         """Close the connection; the terminal goes on."""

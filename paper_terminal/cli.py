@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from paper_terminal.channel import ChannelBroken, NoTerminal
 from paper_terminal.conformance.command import USUAL_MODULE, NotReady, conform
 from paper_terminal.feeds import FeedError
 from paper_terminal.journal import PROGRAM_LOG_FOLDER, Journal, make_layout
-from paper_terminal.launch import ALREADY_RUNNING, PATH_VARIABLE, LaunchError
+from paper_terminal.launch import ALREADY_RUNNING, PATH_VARIABLE, LaunchError, start
 from paper_terminal.programs import Programs
 from paper_terminal.server import Server
 from paper_terminal.settings import SETTINGS_FILE, Settings, SettingsError
@@ -45,9 +46,16 @@ _LOCK_WAIT_S = 2.0
 @click.option(
     "--startup", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A start-up file as /config takes."
 )
+@click.option("--delay-ms", type=int, default=0, hidden=True, help="Hold the folder so long before anything else.")
 @click.pass_context
 def main(
-    context: click.Context, /, path: Path | None, config: Path | None, startup: Path | None, **options: Any
+    context: click.Context,
+    /,
+    path: Path | None,
+    config: Path | None,
+    startup: Path | None,
+    delay_ms: int,
+    **options: Any,
 ) -> None:
     """Run a paper terminal in the foreground on the folder PATH, until Ctrl-C."""
     if context.invoked_subcommand is not None:
@@ -55,28 +63,37 @@ def main(
     if path is None:
         raise click.UsageError("--path is needed: the folder that holds the terminal's state")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    context.exit(run(path, config, options, startup=startup))
+    context.exit(run(path, config, options, startup=startup, delay_ms=delay_ms))
 
 
-def run(path: Path, config: Path | None, options: dict[str, Any], *, startup: Path | None = None) -> int:
+def run(
+    path: Path, config: Path | None, options: dict[str, Any], *, startup: Path | None = None, delay_ms: int = 0
+) -> int:
     """Run a terminal until it is told to stop; return its exit code."""
     folder = path.expanduser().resolve()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / _LOCK_FILE, timeout=_LOCK_WAIT_S):
+            threading.Event().wait(delay_ms / 1000)
             wanted = StartUp() if startup is None else read_startup(startup)
-            serve(folder, with_startup(effective_settings(folder, config, options), wanted), wanted, source=startup)
+            settings = with_startup(effective_settings(folder, config, options), wanted)
+            restart_ms = serve(folder, settings, wanted, source=startup)
+        if restart_ms is not None:  # as LiveUpdate does: by itself, the switches it was started with are lost
+            start(folder, "--delay-ms", str(restart_ms))
     except Timeout:
         click.echo(f"{folder}: a terminal is already running from this folder", err=True)
         return ALREADY_RUNNING
-    except (SettingsError, FeedError, StateError, OSError) as error:
+    except (SettingsError, FeedError, StateError, LaunchError, OSError) as error:
         click.echo(f"paper terminal: {error}", err=True)
         return 1
     return 0
 
 
-def serve(folder: Path, settings: Settings, startup: StartUp, *, source: Path | None = None) -> None:
+def serve(folder: Path, settings: Settings, startup: StartUp, *, source: Path | None = None) -> int | None:
     """Open the terminal of a folder whose lock is held, and serve it; blocks. `source` is the start-up file.
+
+    Returns:
+        After how many milliseconds it is to start again, where it has ended for an update; else None.
 
     Raises:
         StateError: the state cannot be used or written.
@@ -93,7 +110,13 @@ def serve(folder: Path, settings: Settings, startup: StartUp, *, source: Path | 
             note("Startup", f'successfully initialized from start config "{source}"')
             log_in_as_told(assembly.terminal, startup)
         programs = Programs(folder, note=note, journal=Journal(folder, log_folder=PROGRAM_LOG_FOLDER))
-        server = Server(folder, assembly, idle_exit_s=settings.idle_exit_s, programs=programs)
+        server = Server(
+            folder,
+            assembly,
+            idle_exit_s=settings.idle_exit_s,
+            max_clients=settings.max_clients,
+            programs=programs,
+        )
         click.echo(f"paper terminal ready: path {folder}, port {server.port}, pid {os.getpid()}")
         try:
             start_programs(assembly.terminal, startup, programs)
@@ -101,6 +124,7 @@ def serve(folder: Path, settings: Settings, startup: StartUp, *, source: Path | 
         finally:
             programs.stop()
             note("Terminal", "stopped")
+        return server.restart_after_ms
     finally:
         assembly.store.close()
 
@@ -149,7 +173,10 @@ def _plain(value: Any) -> Any:
 @click.option("--count", type=int, default=1, show_default=True, help="How often it strikes; 0: until cleared.")
 @click.option("--ms", type=int, default=1000, show_default=True, help="Delay or duration, milliseconds.")
 @click.option("--executed", is_flag=True, help="Let the call take effect first.")
-@click.option("--retcode", type=int, default=0, help="Return code of the faults retcode and late_fill.")
+@click.option("--retcode", type=int, default=0, help="Return code of the faults retcode, late_fill and link_lost.")
+@click.option("--fraction", type=float, default=1.0, show_default=True, help="Part that a late_fill fills at first.")
+@click.option("--symbol", "symbols", multiple=True, help="Symbol that no_quotes concerns; may be repeated.")
+@click.option("--incompatible", is_flag=True, help="Let the build after an update refuse clients (-5).")
 @click.option("--probability", type=float, default=1.0, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def fault_command(path: Path, name: str, count: int, **params: Any) -> None:

@@ -17,6 +17,7 @@ from paper_terminal import arguments as rules
 from paper_terminal import calls, launch
 from paper_terminal.arguments import ArgumentError
 from paper_terminal.builtin import BUILTINS, Keywords, NoArguments, Positional
+from paper_terminal.channel import IncompatibleVersions
 from paper_terminal.constants import *  # noqa: F403  # the module shows every constant as its own
 from paper_terminal.constants import (
     ORDER_TYPE_BUY,
@@ -26,6 +27,7 @@ from paper_terminal.constants import (
     RES_E_AUTH_FAILED,
     RES_E_INTERNAL_FAIL_INIT,
     RES_E_INTERNAL_FAIL_TIMEOUT,
+    RES_E_INVALID_VERSION,
     TRADE_ACTION_DEAL,
     TRADE_RETCODE_DONE,
     TRADE_RETCODE_PRICE_OFF,
@@ -110,6 +112,8 @@ def initialize(positional: tuple[Any, ...], keywords: dict[str, Any] | None) -> 
             SESSION.channel = launch.attach_or_start(launch.folder_of(path))
         except launch.LaunchError as error:
             raise Failed(RES_E_INTERNAL_FAIL_INIT, f"IPC initialize failed, {error}") from error
+        except IncompatibleVersions as error:
+            raise Failed(RES_E_INVALID_VERSION, str(error)) from error
         try:
             if login or password or server:
                 _log_in(login, password, server)

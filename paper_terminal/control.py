@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from paper_terminal import constants as api
-from paper_terminal.faults import STATE_FAULTS, Fault, FaultBook, FaultError
+from paper_terminal.faults import STATE_FAULTS, UPDATE, Fault, FaultBook, FaultError
 from paper_terminal.market import Market
 from paper_terminal.served import CallFailed
 from paper_terminal.terminal import Terminal
@@ -22,14 +22,27 @@ class Control:
     """Carries out controls; `faults` are those armed for calls."""
 
     def __init__(
-        self, terminal: Terminal, market: Market, *, after: Callable[[float, Callable[[], None]], None]
+        self,
+        terminal: Terminal,
+        market: Market,
+        *,
+        after: Callable[[float, Callable[[], None]], None],
+        end_for_update: Callable[[int], None],
     ) -> None:
-        """Control a terminal; `after` runs something so many seconds later."""
+        """Control a terminal.
+
+        Args:
+            terminal: What is controlled.
+            market: Its feed.
+            after: Runs something so many seconds later.
+            end_for_update: Ends the terminal's process, to begin again so many milliseconds later.
+        """
         self.faults = FaultBook()
         self._terminal = terminal
         self._market = market
         self._after = after
-        self._states: dict[str, int] = {}
+        self._end_for_update = end_for_update
+        self._states: dict[str, tuple[int, Fault]] = {}
         self._number = itertools.count()
 
     def answer(self, request: Request) -> Reply:
@@ -48,7 +61,7 @@ class Control:
 
     def _carry_out(self, function: str, arguments: list[Any]) -> Any:
         if function == "fault_list":
-            return [*self.faults.armed(), *(Fault(name=each, count=None) for each in self._states)]
+            return [*self.faults.armed(), *(fault for _, fault in self._states.values())]
         if function == "release":
             return self._market.release()
         if function == "balance":
@@ -64,27 +77,36 @@ class Control:
         self.faults.clear(name)
         for state in STATE_FAULTS:
             if name in {"", state}:
-                self._set_state(state, on=False)
+                self._end_state(state)
+        if name in {"", UPDATE}:
+            self._terminal.accept_again()
 
     def _set(self, fault: Fault) -> None:
         fault.check()
-        if fault.name not in STATE_FAULTS:
+        if fault.name == UPDATE:
+            self._terminal.update(incompatible=fault.incompatible)
+            self._end_for_update(fault.ms)
+        elif fault.name in STATE_FAULTS:
+            self._begin_state(fault)
+        else:
             self.faults.set(fault)
-            return
-        self._set_state(fault.name, on=True)
+
+    def lose_link(self, ms: int) -> None:
+        """Let the link to the broker be lost for so many milliseconds."""
+        if "disconnect" not in self._states:  # else it is lost for longer already
+            self._begin_state(Fault(name="disconnect", ms=ms))
+
+    def _begin_state(self, fault: Fault) -> None:
+        number = next(self._number)
+        if fault.name not in self._states or fault.symbols:
+            self._terminal.set_state(fault.name, on=True, symbols=fault.symbols)
+        self._states[fault.name] = (number, fault)
         if fault.count is not None and fault.ms:
-            number = self._states[fault.name]
             self._after(fault.ms / 1000, lambda: self._end_state(fault.name, number))
 
-    def _end_state(self, name: str, number: int) -> None:
-        if self._states.get(name) == number:  # unless it was cleared and set again meanwhile
-            self._set_state(name, on=False)
-
-    def _set_state(self, name: str, *, on: bool) -> None:
-        was_on = name in self._states
-        if on:
-            self._states[name] = next(self._number)
-        elif self._states.pop(name, None) is None:
-            return
-        if was_on != on:
-            self._terminal.set_state(name, on=on)
+    def _end_state(self, name: str, number: int | None = None) -> None:
+        """End a state, with `number` only if it was not cleared and set again meanwhile."""
+        began = self._states.get(name)
+        if began is not None and number in {None, began[0]}:
+            del self._states[name]
+            self._terminal.set_state(name, on=False)

@@ -6,7 +6,8 @@ before the call returns. The same object runs behind the terminal process and in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec.structs
@@ -14,7 +15,7 @@ import numpy as np
 
 from paper_terminal import constants as api
 from paper_terminal.accounts import Account
-from paper_terminal.booking import Moment, Origin, Tickets
+from paper_terminal.booking import VOLUME_DIGITS, Moment, Origin, Tickets
 from paper_terminal.checks import BUY_TYPES, MARKET_TYPES, STOP_LIMIT_TYPES, STOP_TYPES
 from paper_terminal.dealing import Dealer
 from paper_terminal.ledger_records import Deal, Order, Position
@@ -68,6 +69,7 @@ class Engine:
         self._midnight_ms = self._next_midnight_ms(now_ms)
         self._store = store
         self._changes: list[Change] = []
+        self._portion = 1.0
         self._tickets = Tickets(order=facts.get("next_order", FIRST_ORDER), deal=facts.get("next_deal", FIRST_DEAL))
         renamed = [_renamed(each, name) for name, each in self.symbols.items()]
         self.converter = Converter(renamed, self.quotes)
@@ -299,8 +301,21 @@ class Engine:
 
     def available(self, order: Order) -> float:
         """Return how much of an order's rest can be filled at this tick."""
-        limit = self.symbols[order.symbol].liquidity_lots
-        return min(order.volume_current, limit) if limit else order.volume_current
+        symbol = self.symbols[order.symbol]
+        volume = min(order.volume_current, symbol.liquidity_lots or order.volume_current)
+        if self._portion < 1 and order.type_filling != api.ORDER_FILLING_FOK:
+            steps = max(1, round(order.volume_initial * self._portion / symbol.volume_step))
+            volume = min(volume, round(steps * symbol.volume_step, VOLUME_DIGITS))
+        return volume
+
+    @contextmanager
+    def filling(self, portion: float) -> Iterator[None]:
+        """Let orders meanwhile fill no more than a part of their volume, rounded to a step; FOK ones fill whole."""
+        self._portion = portion
+        try:
+            yield
+        finally:
+            self._portion = 1.0
 
     def execute(self, account: Account, order: Order, *, price: float) -> Deal | None:
         """Fill what liquidity and filling mode allow; None when that is nothing (FOK without enough of it).

@@ -14,8 +14,9 @@ from paper_terminal.specifications import Specification
 from paper_terminal.structs import AccountInfo, SymbolInfo, TerminalInfo
 from paper_terminal.valuation import Valuation
 
+VERSION = 500
 BUILD = 5430
-VERSION = [500, BUILD, "20 Nov 2025"]
+BUILD_DATE = "20 Nov 2025"
 COMPANY = "Paper Broker"
 
 
@@ -56,7 +57,7 @@ def account_info(account: Account, worth: Valuation) -> list[Any]:
 
 
 def terminal_info(
-    folder: Path, settings: Settings, *, connected: bool, trade_allowed: bool, api_off: bool
+    folder: Path, settings: Settings, *, build: int, connected: bool, trade_allowed: bool, api_off: bool
 ) -> list[Any]:
     """Return the terminal's values."""
     values = {
@@ -70,7 +71,7 @@ def terminal_info(
         "ftp_enabled": False,
         "notifications_enabled": False,
         "mqid": False,
-        "build": BUILD,
+        "build": build,
         "maxbars": settings.max_bars,
         "codepage": 0,
         "ping_last": 1000,

@@ -57,6 +57,7 @@ def attach_or_start(folder: Path) -> Channel:
 
     Raises:
         LaunchError: it does not start or does not answer.
+        IncompatibleVersions: it wants another version of this module.
     """
     try:
         return Channel(folder)
@@ -79,8 +80,8 @@ ALREADY_RUNNING: Final = 3
 """Exit code of a terminal whose folder another one is running from."""
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the terminal of `folder` on its own: it outlives this process.
+def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start the terminal of `folder` on its own, with further arguments: it outlives this process.
 
     Raises:
         LaunchError: the process cannot be created.
@@ -89,7 +90,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     environment = dict(os.environ)
     package_parent = str(Path(__file__).resolve().parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [package_parent, environment.get("PYTHONPATH")]))
-    command = [sys.executable, "-P", "-m", "paper_terminal", "--path", str(folder)]
+    command = [sys.executable, "-P", "-m", "paper_terminal", "--path", str(folder), *arguments]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "start.log").open("ab") as log:

@@ -58,6 +58,9 @@ class MarketFunctions(Functions):
         """The option that forbids trading through the Python API."""
         self._hidden_from_ms: int | None = None
         self._swapped_from: int | None = None
+        self._seen: dict[int, Account] = {}
+        """The accounts as they were when the link to the broker was lost; empty while there is one."""
+        self._unquoted: frozenset[str] = frozenset()
         super().__init__()
 
     def _first_selection(self) -> set[str]:
@@ -69,8 +72,8 @@ class MarketFunctions(Functions):
 
     @property
     def account(self) -> Account:
-        """Return the account the terminal is logged in to."""
-        return self._engine.accounts[self._login]
+        """Return the account the terminal is logged in to, as this terminal sees it."""
+        return self._seen.get(self._login) or self._engine.accounts[self._login]
 
     # The market's side ---------------------------------------------------------------------------------------
 
@@ -102,6 +105,8 @@ class MarketFunctions(Functions):
             StateError: what the ticks caused cannot be made durable.
         """
         blocks = self._market.advance()
+        if self._unquoted:
+            blocks = [block for block in blocks if block[0] not in self._unquoted]
         self._engine.on_ticks(blocks, self._market.now_ms)
         if not self.connected:
             self._undelivered += blocks

@@ -25,12 +25,13 @@ import numpy as np
 
 from paper_terminal import constants as api
 from paper_terminal.assembly import Assembly
+from paper_terminal.connection import Answer, Client
 from paper_terminal.control import CONTROLS, Control
-from paper_terminal.faults import Fault
+from paper_terminal.fault_effects import Effects
 from paper_terminal.programs import Programs
 from paper_terminal.served import CallFailed
 from paper_terminal.wire import (
-    HANG,
+    CONTROL_CLIENT,
     HEADER,
     HELLO_PROTOCOL,
     IPC_FILE,
@@ -45,40 +46,26 @@ from paper_terminal.wire import (
 
 _LONGEST_WAIT_S: Final = 0.25
 _CHUNK_BYTES: Final = 1 << 16
-_CRASH_EXIT_CODE: Final = 70
 _HELLO_LIMIT_S: Final = 30.0
-_NO_REPLY: Final = b"\xc1"
-"""A byte that MessagePack never uses: what is no reply at all."""
-_RETCODES: Final = {
-    "reject": api.TRADE_RETCODE_REJECT,
-    "requote": api.TRADE_RETCODE_REQUOTE,
-    "late_fill": api.TRADE_RETCODE_TIMEOUT,
-    "retcode": api.TRADE_RETCODE_ERROR,
-}
-"""Faults that answer `order_send` with a return code, and which when none is given."""
+_SEND_BYTES: Final = 1 << 20
+"""Most bytes handed to the system at once: Windows refuses a whole million ticks."""
+_MOST_CONNECTIONS: Final = 400
+"""Further ones wait in the listener's queue; Windows cannot wait on more than 512 sockets."""
 
 _log = logging.getLogger(__name__)
-
-
-class _Client:
-    """One connection."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        self.received = bytearray()
-        self.to_send: list[memoryview] = []
-        self.greeted = False
-        self.busy = False
-        """A delayed or endless call is under way: nothing more is read from this client until it is over."""
-        self.waits_to_send = False
-        self.closed = False
 
 
 class Server:
     """Serves one assembled terminal until told to stop."""
 
     def __init__(
-        self, folder: Path, assembly: Assembly, *, idle_exit_s: float = 0.0, programs: Programs | None = None
+        self,
+        folder: Path,
+        assembly: Assembly,
+        *,
+        idle_exit_s: float = 0.0,
+        max_clients: int = 0,
+        programs: Programs | None = None,
     ) -> None:
         """Listen on a free loopback port and write the folder's `ipc.json`.
 
@@ -86,6 +73,7 @@ class Server:
             folder: The terminal's folder.
             assembly: What is served.
             idle_exit_s: Seconds without clients after which `run` returns; 0: never.
+            max_clients: Most clients attached at once, further ones wait; 0: no limit.
             programs: What runs inside the terminal, looked after in the loop.
 
         Raises:
@@ -95,14 +83,21 @@ class Server:
         self._terminal = assembly.terminal
         self._market = assembly.market
         self._clock = assembly.clock
-        self._control = Control(assembly.terminal, assembly.market, after=self._after)
+        self._control = Control(
+            assembly.terminal, assembly.market, after=self._after, end_for_update=self._end_for_update
+        )
+        self._effects = Effects(self, assembly.terminal, self._control, after=self._after)
+        self.restart_after_ms: int | None = None
+        """After `run`: the terminal has ended for an update and is to be started again so much later; None: not."""
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._timer_number = itertools.count()
         self._stopping = False
         self._programs = programs
         self._idle_exit_s = idle_exit_s
         self._last_used = time.monotonic()
-        self._clients = 0
+        self._clients: set[Client] = set()
+        self._max_clients = max_clients
+        self._listening = True
         self._token = secrets.token_hex(16)
         self._selector = selectors.DefaultSelector()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -142,6 +137,10 @@ class Server:
     def stop(self) -> None:
         """End the loop at its next turn."""
         self._stopping = True
+
+    def _end_for_update(self, ms: int) -> None:
+        self.restart_after_ms = ms
+        self.stop()
 
     def _catch_signals(self) -> None:
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
@@ -188,8 +187,8 @@ class Server:
     def _close(self) -> None:
         signal.set_wakeup_fd(-1)
         for key in list(self._selector.get_map().values()):
-            if isinstance(key.data, _Client):
-                self._drop(key.data)
+            if isinstance(key.data, Client):
+                self.drop(key.data)
         self._selector.close()
         for each in (self._listener, self._wake, self._waker):
             each.close()
@@ -204,19 +203,44 @@ class Server:
             return
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client = _Client(connection)
+        client = Client(connection)
         self._selector.register(connection, selectors.EVENT_READ, client)
-        self._clients += 1
-        self._after(_HELLO_LIMIT_S, lambda: None if client.greeted else self._drop(client))
+        self._clients.add(client)
+        if len(self._clients) >= _MOST_CONNECTIONS:
+            self._listen(on=False)
+        self._after(_HELLO_LIMIT_S, lambda: self._drop_stranger(client))
 
-    def _drop(self, client: _Client) -> None:
-        if not client.closed:
-            client.closed = True
-            self._clients -= 1
-            self._selector.unregister(client.socket)
-            client.socket.close()
+    def _listen(self, *, on: bool) -> None:
+        if on == self._listening:
+            return
+        self._listening = on
+        if on:
+            self._selector.register(self._listener, selectors.EVENT_READ, None)
+        else:
+            self._selector.unregister(self._listener)
 
-    def _read(self, client: _Client) -> None:
+    def _drop_stranger(self, client: Client) -> None:
+        if not (client.greeted or client.waits_for_place):
+            self.drop(client)
+
+    def drop(self, client: Client) -> None:
+        """Cut a connection; who waits for its place gets it."""
+        if client.closed:
+            return
+        client.closed = True
+        self._clients.discard(client)
+        self._selector.unregister(client.socket)
+        client.socket.close()
+        self._listen(on=True)
+        waiting = next((each for each in self._clients if each.waits_for_place), None)
+        if waiting is not None and self._has_place():
+            self._welcome(waiting)
+
+    def _has_place(self) -> bool:
+        attached = sum(each.greeted and not each.is_control for each in self._clients)
+        return not self._max_clients or attached < self._max_clients
+
+    def _read(self, client: Client) -> None:
         try:
             data = client.socket.recv(_CHUNK_BYTES)
         except BlockingIOError:
@@ -224,23 +248,23 @@ class Server:
         except OSError:
             data = b""
         if not data or len(client.received) > MAX_REQUEST_BYTES:
-            self._drop(client)
+            self.drop(client)
             return
         client.received += data
         self._take_requests(client)
 
-    def _take_requests(self, client: _Client) -> None:
+    def _take_requests(self, client: Client) -> None:
         """Answer what has arrived whole, as long as the client takes its answers."""
         while not (client.busy or client.closed or client.to_send) and self._take_request(client):
             pass
 
-    def _take_request(self, client: _Client) -> bool:
+    def _take_request(self, client: Client) -> bool:
         """Answer a request that has arrived whole; a frame that is none ends the connection."""
         if len(client.received) < HEADER.size:
             return False
         body_bytes, tail_bytes = HEADER.unpack_from(client.received)
         if body_bytes > MAX_REQUEST_BYTES or tail_bytes:
-            self._drop(client)
+            self.drop(client)
             return False
         end = HEADER.size + body_bytes
         if len(client.received) < end:
@@ -248,38 +272,53 @@ class Server:
         try:
             request = request_decoder.decode(client.received[HEADER.size : end])
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self._drop(client)
+            self.drop(client)
             return False
         del client.received[:end]
         self._on_request(client, request)
         return True
 
-    def _on_request(self, client: _Client, request: Request) -> None:
+    def _on_request(self, client: Client, request: Request) -> None:
         if not client.greeted:
             self._greet(client, request)
         elif request.function in CONTROLS:
-            self._send(client, (self._control.answer(request), None))
+            self.send(client, (self._control.answer(request), None))
         else:
             fault = self._control.faults.strike(request.function)
             if fault is None:
-                self._send(client, self._answer(request))
+                self.send(client, self.answer(request))
             else:
-                self._fail(client, request, fault)
+                self._effects.carry_out(client, request, fault)
 
-    def _greet(self, client: _Client, request: Request) -> None:
+    def _greet(self, client: Client, request: Request) -> None:
         token = request.arguments[0] if request.arguments else None
         if request.function != "hello" or not isinstance(token, str):
-            self._drop(client)
+            self.drop(client)
         elif not secrets.compare_digest(token.encode(), self._token.encode()):
             _log.warning("a connection was refused: it does not know this terminal's token")
-            self._drop(client)
-        elif request.arguments[1:2] != [HELLO_PROTOCOL]:
-            self._send(client, (Reply(api.RES_E_INVALID_VERSION, "Terminal: Incompatible versions"), None))
+            self.drop(client)
+        elif request.arguments[2:3] == [CONTROL_CLIENT]:
+            client.is_control = True
+            self._welcome(client)
+        elif request.arguments[1:2] != [HELLO_PROTOCOL] or self._terminal.incompatible:
+            text = f"Terminal: Incompatible versions, build {self._terminal.build}"
+            self.send(client, (Reply(api.RES_E_INVALID_VERSION, text), None))
+        elif self._has_place():
+            self._welcome(client)
         else:
-            client.greeted = True
-            self._send(client, (Reply(api.RES_S_OK, None), None))
+            client.waits_for_place = True
 
-    def _answer(self, request: Request) -> tuple[Reply, memoryview | None]:
+    def _welcome(self, client: Client) -> None:
+        client.waits_for_place = False
+        client.greeted = True
+        self.send(client, (Reply(api.RES_S_OK, None), None))
+
+    def answer(self, request: Request) -> Answer:
+        """Carry out a call.
+
+        Raises:
+            StateError: what it changes cannot be made durable.
+        """
         try:
             value = self._terminal.call(request.function, request.arguments)
         except CallFailed as failed:
@@ -289,7 +328,8 @@ class Server:
             return Reply(api.RES_S_OK, None), records.view(np.uint8).data if len(records) else None
         return Reply(api.RES_S_OK, value), None
 
-    def _send(self, client: _Client, answer: tuple[Reply, memoryview | None]) -> None:
+    def send(self, client: Client, answer: Answer) -> None:
+        """Send a client its answer, as fast as it takes it."""
         if client.closed:
             return
         reply, tail = answer
@@ -298,74 +338,31 @@ class Server:
             client.to_send.append(tail)
         self._flush(client)
 
-    def _flush(self, client: _Client) -> None:
+    def send_bytes(self, client: Client, data: bytes) -> None:
+        """Send a client something that is no answer."""
+        client.to_send.append(memoryview(data))
+        self._flush(client)
+
+    def go_on(self, client: Client) -> None:
+        """Take further requests of a client that was busy."""
+        self._take_requests(client)
+
+    def _flush(self, client: Client) -> None:
         try:
             while client.to_send:
-                sent = client.socket.send(client.to_send[0])
+                sent = client.socket.send(client.to_send[0][:_SEND_BYTES])
                 client.to_send[0] = client.to_send[0][sent:]
                 if not client.to_send[0]:
                     client.to_send.pop(0)
         except BlockingIOError:
             self._watch_writing(client, on=True)
         except OSError:
-            self._drop(client)
+            self.drop(client)
         else:
             self._watch_writing(client, on=False)
 
-    def _watch_writing(self, client: _Client, *, on: bool) -> None:
+    def _watch_writing(self, client: Client, *, on: bool) -> None:
         if client.waits_to_send != on:
             client.waits_to_send = on
             mask = selectors.EVENT_READ | selectors.EVENT_WRITE if on else selectors.EVENT_READ
             self._selector.modify(client.socket, mask, client)
-
-    # Faults --------------------------------------------------------------------------------------------------
-
-    def _fail(self, client: _Client, request: Request, fault: Fault) -> None:
-        _log.info("fault %s strikes %s", fault.name, request.function)
-        if fault.name in _RETCODES:
-            if fault.executed:
-                self._answer(request)
-            if fault.name == "late_fill":
-                self._after(fault.ms / 1000, lambda: self._run_late(request))
-            self._send(client, self._refused(request, fault.retcode or _RETCODES[fault.name]))
-        elif fault.name == "call_failed":
-            self._send(client, (Reply(api.RES_E_FAIL, "Terminal: Call failed"), None))
-        elif fault.name == "slow":
-            self._delay(client, request, fault)
-        else:
-            self._break(client, request, fault)
-
-    def _refused(self, request: Request, retcode: int) -> tuple[Reply, memoryview | None]:
-        try:
-            return Reply(api.RES_S_OK, self._terminal.refuse_order(request.arguments, retcode)), None
-        except CallFailed as failed:
-            return Reply(failed.code, failed.text), None
-
-    def _run_late(self, request: Request) -> None:
-        self._answer(request)
-
-    def _delay(self, client: _Client, request: Request, fault: Fault) -> None:
-        client.busy = True
-        answer = self._answer(request) if fault.executed else None
-
-        def finish() -> None:
-            client.busy = False
-            if not client.closed:
-                self._send(client, self._answer(request) if answer is None else answer)
-            self._take_requests(client)
-
-        self._after(fault.ms / 1000, finish)
-
-    def _break(self, client: _Client, request: Request, fault: Fault) -> None:
-        if fault.executed or fault.name == "reply_lost":
-            self._answer(request)
-        if fault.name == "crash":
-            os._exit(_CRASH_EXIT_CODE)
-        elif fault.name == "reply_lost":
-            self._drop(client)
-        elif fault.name == "out_of_step":
-            client.to_send.append(memoryview(HEADER.pack(len(_NO_REPLY), 0) + _NO_REPLY))
-            self._flush(client)
-        else:
-            client.busy = True
-            self._send(client, (Reply(HANG, None), None))

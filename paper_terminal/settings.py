@@ -149,6 +149,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """`login` with an unknown number and a password opens an account like the first one, with that password."""
     idle_exit_s: float = 0.0
     """Seconds without any client after which the terminal ends; 0: never."""
+    max_clients: int = 0
+    """Most client processes attached at once; a further one waits without limit for its turn. 0: no limit."""
     trade_allowed: bool = True
     """The AutoTrading button."""
     first_history_call: Literal["whole", "part", "fail"] = "whole"
@@ -249,8 +251,10 @@ def _feed_problems(settings: Settings) -> Iterator[str]:
             yield f"feed.files, {each.symbol}: ask_paths must name one for each of paths"
     if settings.feed.kind == "files" and not settings.feed.files:
         yield "feed: kind 'files' needs at least one entry in files"
-    if min(settings.history_days, settings.bar_history_days, settings.idle_exit_s) < 0 or settings.feed.step_ms < 1:
-        yield "history_days, bar_history_days and idle_exit_s must not be negative, feed.step_ms at least 1"
+    numbers = (settings.history_days, settings.bar_history_days, settings.idle_exit_s, settings.max_clients)
+    if min(numbers) < 0 or settings.feed.step_ms < 1:
+        names = "history_days, bar_history_days, idle_exit_s and max_clients"
+        yield f"{names} must not be negative, feed.step_ms at least 1"
 
 
 def load(path: Path) -> Settings:

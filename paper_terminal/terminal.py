@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,24 +30,62 @@ def _opens(account: AccountSettings, password: str, server: str) -> bool:
 class Terminal(MarketFunctions):
     """One terminal: its connection and account, and trading."""
 
-    def set_state(self, name: str, *, on: bool) -> None:
+    build = info.BUILD
+    """Build number, one more after each update."""
+    incompatible = False
+    """Whether this build refuses the client module (-5)."""
+
+    @property
+    def logged_in(self) -> int:
+        """Return the number of the account the terminal is logged in to."""
+        return self._login
+
+    def set_state(self, name: str, *, on: bool, symbols: Sequence[str] = ()) -> None:
         """Switch one of the faults that are states.
 
         Raises:
+            CallFailed: a symbol does not exist.
             StateError: a change cannot be made durable.
         """
         if name == "disconnect":
             self.connected = not on
+            self._seen = {login: each.frozen() for login, each in self._engine.accounts.items()} if on else {}
         elif name == "trade_off":
-            self.trade_allowed = not on
+            self.trade_allowed = self._settings.trade_allowed and not on
         elif name == "api_off":
             self.api_off = on
+        elif name == "no_quotes":
+            self._unquoted = self._named(symbols) if on else frozenset()
         elif name == "late_history":
             self._hidden_from_ms = self._engine.moment().milliseconds if on else None
         elif on:
             self._swapped_from, self._login = self._login, self._another_account()
         elif self._swapped_from is not None:
             self._login, self._swapped_from = self._swapped_from, None
+
+    def _named(self, symbols: Sequence[str]) -> frozenset[str]:
+        for name in symbols:
+            self._symbol(name)
+        return frozenset(symbols or self._engine.symbols)
+
+    def update(self, *, incompatible: bool) -> None:
+        """Become the next build, from the next start on.
+
+        Raises:
+            StateError: the change cannot be made durable.
+        """
+        self._store.commit((), {"build": self.build + 1, "incompatible": incompatible})
+        self.note("LiveUpdate", f"build {self.build + 1} is installed: the terminal restarts")
+
+    def accept_again(self) -> None:
+        """Take clients again that an update has made incompatible.
+
+        Raises:
+            StateError: the change cannot be made durable.
+        """
+        if self.incompatible:
+            self.incompatible = False
+            self._store.commit((), {"incompatible": False})
 
     def _another_account(self) -> int:
         others = [login for login in self._engine.accounts if login != self._login]
@@ -123,7 +162,7 @@ class Terminal(MarketFunctions):
     @serves
     def version(self) -> list[Any]:
         """Return version, build and date."""
-        return info.VERSION
+        return [info.VERSION, self.build, info.BUILD_DATE]
 
     @serves
     def terminal_info(self) -> list[Any]:
@@ -131,6 +170,7 @@ class Terminal(MarketFunctions):
         return info.terminal_info(
             self._folder,
             self._settings,
+            build=self.build,
             connected=self.connected,
             trade_allowed=self.trade_allowed,
             api_off=self.api_off,
@@ -140,7 +180,9 @@ class Terminal(MarketFunctions):
     def account_info(self) -> list[Any]:
         """Return the account's values at the present quotes."""
         try:
-            return info.account_info(self.account, self._engine.valuer.value(self.account))
+            valuer = self._engine.valuer
+            worth = valuer.value(self.account) if self.connected else valuer.value_as_priced(self.account)
+            return info.account_info(self.account, worth)
         except NoRate as error:
             raise CallFailed(api.RES_E_FAIL, "Terminal: Call failed") from error
 
@@ -155,8 +197,9 @@ class Terminal(MarketFunctions):
     def positions_get(self) -> list[Position]:
         """Return the open positions at the present quotes."""
         account = self.account
-        for position in account.positions.values():
-            self._engine.valuer.reprice(account, position)
+        if self.connected:
+            for position in account.positions.values():
+                self._engine.valuer.reprice(account, position)
         return list(account.positions.values())
 
     @serves
@@ -223,8 +266,15 @@ class Terminal(MarketFunctions):
             return api.TRADE_RETCODE_CLIENT_DISABLES_AT
         if not self.connected:
             return api.TRADE_RETCODE_CONNECTION
+        if self._symbol_of(request) in self._unquoted:
+            return api.TRADE_RETCODE_PRICE_OFF
         outside = request.symbol in self._engine.symbols and request.symbol not in self._selected
         return api.TRADE_RETCODE_PRICE_OFF if outside else 0
+
+    def _symbol_of(self, request: TradeRequest) -> str:
+        account = self.account
+        named = account.positions.get(request.position) or account.orders.get(request.order)
+        return named.symbol if named is not None else request.symbol
 
     @serves
     def order_check(self, request: TradeRequest) -> CheckResult:
@@ -249,11 +299,24 @@ class Terminal(MarketFunctions):
         Raises:
             CallFailed: the arguments are no request.
         """
-        try:
-            (request,) = msgspec.convert(arguments, tuple[TradeRequest])
-        except msgspec.ValidationError as error:
-            raise invalid_params() from error
-        return self._desk.send(self.account, request, refuse=retcode)
+        return self._desk.send(self.account, _request_of(arguments), refuse=retcode)
+
+    def carry_out(self, login: int, arguments: list[Any], *, portion: float) -> SendResult:
+        """Carry out `order_send` at the broker alone, whatever this terminal's own state is (a fault).
+
+        Args:
+            login: The account that sent it.
+            arguments: Those of `order_send`.
+            portion: How much of a market order fills at once, above 0 and at most 1.
+
+        Raises:
+            CallFailed: the arguments are no request.
+            StateError: the change cannot be made durable.
+        """
+        request = _request_of(arguments)
+        result = self._desk.send(self._engine.accounts[login], request, portion=portion)
+        self.note("Trades", f"'{login}': {told(request)}, late: {result.retcode} {result.comment}")
+        return result
 
     @serves
     def order_calc_margin(self, action: int, name: str, volume: float, price: float) -> float:
@@ -287,3 +350,11 @@ class Terminal(MarketFunctions):
         except NoRate as error:
             raise CallFailed(api.RES_E_FAIL, "Terminal: Call failed") from error
         return self.account.money(profit)
+
+
+def _request_of(arguments: list[Any]) -> TradeRequest:
+    try:
+        (request,) = msgspec.convert(arguments, tuple[TradeRequest])
+    except msgspec.ValidationError as error:
+        raise invalid_params() from error
+    return request

@@ -30,20 +30,22 @@ class TradeDesk:
         self._request_id = 0
         self._recent_ms: deque[int] = deque()
 
-    def send(self, account: Account, request: TradeRequest, *, refuse: int = 0) -> SendResult:
+    def send(self, account: Account, request: TradeRequest, *, refuse: int = 0, portion: float = 1.0) -> SendResult:
         """Carry out a request; what it changes is durable when this returns.
 
         Args:
             account: Whose order.
             request: What is asked.
             refuse: A return code to refuse with whatever the request is (terminal state, faults); 0: none.
+            portion: How much of a market order fills at once, above 0 and at most 1 (faults).
 
         Raises:
             StateError: the change cannot be made durable.
         """
         try:
             plan = self._planner.plan(account, request, refuse or self._too_many())
-            outcome = plan.execute()
+            with self._engine.filling(portion):
+                outcome = plan.execute()
         except Refusal as refusal:
             return self._refused(request, refusal.retcode, refusal.quote)
         except NoRate:

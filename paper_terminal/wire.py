@@ -21,6 +21,8 @@ HEADER: Final = struct.Struct("<II")
 MAX_REQUEST_BYTES: Final = 1 << 16
 HELLO_PROTOCOL: Final = 3
 """Protocol number of the hello, as the real client sends it."""
+CONTROL_CLIENT: Final = "control"
+"""What a client calls itself in its hello that gives controls only: it is let in whatever the terminal's build is."""
 HANG: Final = 0
 """Reply code on which the client waits for an answer that never comes (a fault)."""
 IPC_FILE: Final = "ipc.json"

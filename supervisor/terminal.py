@@ -1,7 +1,8 @@
 """The terminal as a supervised process: how to start it, find it again and ask it to end.
 
-The paper terminal is one of our modules; `terminal64.exe` is found by the path of its program, because it replaces
-itself when it updates: a new process of the same program shortly after its end is an update, not a crash.
+The paper terminal is one of our modules, found by its command line; `terminal64.exe` is found by the path of its
+program. Both replace themselves when they update: a new process of the same terminal at its end is an update, not a
+crash.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ def find_terminal(loaded: Loaded, spec: ChildSpec) -> ProcessIdentity | None:
 
 
 def successor_finder(loaded: Loaded, spec: ChildSpec) -> Callable[[], Child | None]:
-    """Return what finds the terminal under a new process after its end; only a real one renews itself."""
+    """Return what finds the terminal under a new process after its end."""
 
     def find() -> Child | None:
-        identity = find_terminal(loaded, spec) if loaded.settings.terminal.kind == "mt5" else None
+        identity = find_terminal(loaded, spec)
         return Child(identity) if identity is not None else None
 
     return find

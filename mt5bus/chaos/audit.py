@@ -77,8 +77,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         ticks_given_up: How many of those that the adapter numbered could not be had.
         ticks_unseen: How many of the broker's it never got, between the first and the last of each life of the adapter.
         logged: The adapter's event log.
-        dispatched: By strategy, for each of its lives, the offsets of the event log that it was told, in that order; the
-            very first is that of the first state it read.
+        dispatched: By strategy, for each of its lives, the offsets of the event log that it was told, in that order;
+            the very first is that of the first state it read.
         told_refused: Orders of which the strategy was told that they never took effect, and the log may know nothing.
         replayed_otherwise: Where a replay of the dispatch log first decides something else; empty if nowhere.
         not_settled: What did not come to rest in time; empty if all did.

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 from paper_terminal.channel import Channel, NoTerminal
 from paper_terminal.settings import SETTINGS_FILE, FeedSettings, Settings, save
 from paper_terminal.wire import IPC_FILE, read_address
@@ -86,11 +88,16 @@ def kill_started(folder: Path) -> None:
     """End the terminal that `initialize` started on a folder."""
     address = read_address(folder)
     if address is not None:
-        import psutil  # only here
-
         process = psutil.Process(address.pid)
         process.kill()
-        process.wait(10)
+        eventually(lambda: _has_ended(process), what="its end")
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE  # its parent may be a client that does not wait for it
+    except psutil.NoSuchProcess:
+        return True
 
 
 def call(channel: Channel, function: str, *arguments: Any) -> Any:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
 from paper_terminal import constants as api
 from paper_terminal.info import account_info, symbol_info
 from paper_terminal.ledger_records import TradeRequest
-from paper_terminal.records import RATE_DTYPE
+from paper_terminal.session_day import Day
 from paper_terminal.settings import AccountSettings, Settings, SettingsError
 from paper_terminal.specifications import Specification
 from paper_terminal.structs import AccountInfo, SymbolInfo
@@ -264,7 +263,7 @@ def test_symbol_info_shows_what_margin_is_reckoned_by() -> None:
                 bond,
                 selected=True,
                 tick=None,
-                day=np.zeros(0, dtype=RATE_DTYPE),
+                day=Day(),
                 converter=Broker().engine.converter,
                 currency="USD",
             )

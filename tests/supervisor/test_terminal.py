@@ -13,13 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mt5bus import paper
-from mt5bus.config import Loaded
+from mt5bus.config import Loaded, paper_folder
 from mt5bus.home import Home
 from mt5bus.secret import Secret
 from mt5bus.settings import Settings, Terminal
+from paper_terminal.faults import set_fault
 from supervisor import terminal
 from supervisor.children import AdoptionFile, find_running, last_words
 from supervisor.specs import node_specs
+from tests.paper_terminal.running import RunningTerminal, kill_started
+from tests.waiting import eventually
 
 
 def loaded_with(home: Path, **values: object) -> Loaded:
@@ -62,6 +65,25 @@ def test_a_running_terminal_is_found_by_its_program(tmp_path: Path) -> None:
     spec = terminal.terminal_spec(absent)
     assert spec is not None
     assert terminal.find_terminal(absent, spec) is None
+
+
+def test_a_paper_terminal_that_updated_itself_is_found_again(tmp_path: Path) -> None:
+    loaded = loaded_with(tmp_path)
+    spec = terminal.terminal_spec(loaded)
+    assert spec is not None
+    folder = paper_folder(loaded)
+    find = terminal.successor_finder(loaded, spec)
+    assert find() is None
+    with RunningTerminal(folder) as running:
+        set_fault(folder, "update", ms=0)
+        assert running.process.wait(20) == 0
+        try:
+            found = find()
+            assert found is not None
+            assert found.pid != running.process.pid
+            eventually((folder / "ipc.json").exists, timeout_s=30, what="the terminal's return")
+        finally:
+            kill_started(folder)
 
 
 def test_a_terminal_is_asked_to_end() -> None:
