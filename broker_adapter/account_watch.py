@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from broker_adapter.broker_state import BrokerRead, closed_at_ms
+from broker_adapter.broker_state import BrokerRead, closed_at_ms, side_of_position
 from broker_adapter.evidence import NOTHING, Effect, Finding, effect_of
 from broker_adapter.intent_book import IntentBook
 from broker_adapter.intents import Intent
@@ -188,7 +188,7 @@ class AccountWatch:
         waited_s = (read.started_ns - settling.answered_ns) / 1e9
         if effect.finding is Finding.DONE and effect.settled:
             after = done(intent, effect, judgement.text)
-            self._finish(after, read, batch, since_ns=settling.answered_ns)
+            self._finish(after, effect, read, batch, since_ns=settling.answered_ns)
             return True
         if effect.finding is Finding.UNFILLED:
             text = f"the broker did not fill it: {effect.text}"
@@ -202,7 +202,8 @@ class AccountWatch:
                 self._settling[intent.number] = msgspec.structs.replace(settling, recorded=True)
             return False
         if judgement.verdict is Verdict.DONE and (effect.finding is Finding.DONE or intent.order or intent.deal):
-            self._finish(self._as_told(intent, effect, judgement), read, batch, since_ns=read.finished_ns)
+            after = self._as_told(intent, effect, judgement)
+            self._finish(after, effect, read, batch, since_ns=read.finished_ns)
         else:
             self.note_unknown(intent.number)
             self._ledger.change(batch, unknown(intent, judgement.text))
@@ -215,11 +216,18 @@ class AccountWatch:
             return done(intent, effect, text)
         return done_as_told(intent, judgement.result, text)
 
-    def _finish(self, intent: Intent, read: BrokerRead, batch: Batch, *, since_ns: int) -> None:
+    def _finish(self, intent: Intent, effect: Effect, read: BrokerRead, batch: Batch, *, since_ns: int) -> None:
         """Enter an order as done; unless the read began at `since_ns` or later, its positions may not show it yet."""
         entered = self._ledger.change(batch, intent)
         if read.started_ns < since_ns:
             self._unseen[entered.number] = (entered, since_ns)
+        if effect.opposite_volume:
+            text = (
+                f"{intent.action} {intent.volume:g} {intent.symbol} ({intent.client_order_id}) met less than it should "
+                f"have closed, and {effect.opposite_volume:g} lots are open on the other side ({intent.side}) now: "
+                "decide about them"
+            )
+            self._ledger.alert(batch, intent, "exit_reversed", text)
 
     # --- Orders of unknown outcome ------------------------------------------------------------------------------
 
@@ -264,7 +272,7 @@ class AccountWatch:
         )
         since_ns = self._unknown_since_ns.pop(after.number, read.finished_ns)
         if after.state is State.DONE:
-            self._finish(after, read, batch, since_ns=since_ns)
+            self._finish(after, decision.effect, read, batch, since_ns=since_ns)
         else:
             self._ledger.change(batch, after)
         if decision.alert:
@@ -298,7 +306,8 @@ class AccountWatch:
                 )
                 self._ledger.alert(batch, intent, "stops_missing", text)
             return
-        if has_stops(intent, position):
+        # A netting position that was reversed since has other stops than this order asked for.
+        if has_stops(intent, position) or (intent.netting and side_of_position(position) != intent.side):
             self._stops_are(intent, "ok", batch)
         elif waited:
             self._stops_are(intent, "repairing", batch)

@@ -32,6 +32,7 @@ UNFILLED_STATES = frozenset({ORDER_STATE_CANCELED, ORDER_STATE_REJECTED, ORDER_S
 FINAL_STATES = UNFILLED_STATES | {ORDER_STATE_FILLED}
 CLOSING_ENTRIES = frozenset({ENTRY_OUT, ENTRY_INOUT, ENTRY_OUT_BY})
 OPENING_ENTRIES = frozenset({ENTRY_IN, ENTRY_INOUT})
+ALL_ENTRIES = OPENING_ENTRIES | CLOSING_ENTRIES
 
 
 class BrokerRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,11 @@ class BrokerRead(msgspec.Struct, frozen=True, kw_only=True):
     market_ms: int
 
 
+def nets(account: Account) -> bool:
+    """Say whether the account has one position per symbol (ACCOUNT_MARGIN_MODE_RETAIL_NETTING or _EXCHANGE)."""
+    return account.margin_mode != MARGIN_HEDGING
+
+
 def side_of_deal(deal: Deal) -> str:
     """Return ``buy``, ``sell``, or empty for a deal that is no trade."""
     return {DEAL_BUY: "buy", DEAL_SELL: "sell"}.get(deal.type, "")
@@ -81,14 +87,16 @@ def opposite(side: str) -> str:
 def closed_at_ms(identifier: int, deals: Iterable[Deal], *, open_ms: int) -> int | None:
     """Return when the last deal closed the position; None while its deals do not say that all of it is closed.
 
-    A partial close leaves the rest open: what was closed is held against what was opened. Where the opening deals are
-    older than what was read, only a closing deal after `open_ms`, when it was last known to be open, counts.
+    A partial close leaves the rest open, and a reversal leaves the other side open: what was bought is held against
+    what was sold. Where the opening deals are older than what was read, only a closing deal after `open_ms`, when it
+    was last known to be open, counts.
     """
     of_position = [deal for deal in deals if deal.position_id == identifier]
     closing = [deal for deal in of_position if deal.entry in CLOSING_ENTRIES]
-    opened = sum(deal.volume for deal in of_position if deal.entry in OPENING_ENTRIES)
-    if not opened:
+    if any(deal.entry == ENTRY_IN for deal in of_position):
+        left = sum(deal.volume if deal.type == DEAL_BUY else -deal.volume for deal in of_position)
+        if abs(left) > VOLUME_EPSILON:
+            return None
+    else:
         closing = [deal for deal in closing if deal.time_ms > open_ms]
-    if not closing or sum(deal.volume for deal in closing) < opened - VOLUME_EPSILON:
-        return None
-    return max(deal.time_ms for deal in closing)
+    return max((deal.time_ms for deal in closing), default=None)

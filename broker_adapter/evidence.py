@@ -13,9 +13,12 @@ from enum import Enum
 import msgspec
 
 from broker_adapter.broker_state import (
+    ALL_ENTRIES,
     CLOSING_ENTRIES,
     DEAL_BUY,
     DEAL_SELL,
+    ENTRY_IN,
+    ENTRY_INOUT,
     FINAL_STATES,
     OPENING_ENTRIES,
     ORDER_STATE_CANCELED,
@@ -52,6 +55,7 @@ class Effect(msgspec.Struct, frozen=True):
     """The finding, with tickets and figures where it took effect. `deals`: tickets that it accounts for.
 
     `settled`: every detail is there, and no later read can add to it. `proven`: it names the order, rather than fits.
+    `opposite_volume`: lots of an exit that opened the other side of a netting position.
     """
 
     finding: Finding
@@ -64,6 +68,7 @@ class Effect(msgspec.Struct, frozen=True):
     settled: bool = True
     proven: bool = True
     text: str = ""
+    opposite_volume: float = 0.0
 
 
 NOTHING = Effect(Finding.NOTHING)
@@ -130,7 +135,7 @@ def _open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
     final = [o for o in _proven_orders(intent, read.history_orders, marks) if o.state in FINAL_STATES]
     active = _proven_orders(intent, read.orders, marks)
     tickets = {order.ticket for order in (*final, *active)}
-    deals = _proven_deals(intent, read, marks, OPENING_ENTRIES, tickets)
+    deals = _proven_deals(intent, read, marks, _entries_of(intent), tickets)
     if not (deals or final or active):
         deals = _fixed_magic_deals(intent, read, marks)
     if deals:
@@ -152,9 +157,7 @@ def _opened(intent: Intent, read: BrokerRead, deals: list[Deal], *, ended: bool)
     volume = sum(deal.volume for deal in deals)
     price = sum(deal.price * deal.volume for deal in deals) / volume if volume else 0.0
     position = next((deal.position_id for deal in deals if deal.position_id), 0)
-    seen = any(p.identifier == position for p in read.positions) or any(
-        deal.position_id == position and deal.entry in CLOSING_ENTRIES for deal in read.deals
-    )
+    seen = _position_shows(position, deals, read) if intent.netting else _position_showed(position, read)
     whole = ended or volume >= intent.volume - VOLUME_EPSILON
     return Effect(
         Finding.DONE,
@@ -166,6 +169,25 @@ def _opened(intent: Intent, read: BrokerRead, deals: list[Deal], *, ended: bool)
         tuple(deal.ticket for deal in deals),
         settled=whole and seen,
     )
+
+
+def _entries_of(intent: Intent) -> Container[int]:
+    """What an opening order's deals may be: where positions net, it depends on the position that they meet."""
+    return ALL_ENTRIES if intent.netting else OPENING_ENTRIES
+
+
+def _position_showed(position: int, read: BrokerRead) -> bool:
+    return any(p.identifier == position for p in read.positions) or any(
+        deal.position_id == position and deal.entry in CLOSING_ENTRIES for deal in read.deals
+    )
+
+
+def _position_shows(position: int, deals: list[Deal], read: BrokerRead) -> bool:
+    """Whether the netting position shows these deals: it was there before, and may still show its volume of then."""
+    held = next((p for p in read.positions if p.identifier == position), None)
+    if held is not None:
+        return held.time_update_ms >= max(deal.time_ms for deal in deals)
+    return closed_at_ms(position, read.deals, open_ms=0) is not None
 
 
 def _without_deals(intent: Intent, order: Order) -> Effect:
@@ -202,7 +224,7 @@ def _fixed_magic_deals(intent: Intent, read: BrokerRead, marks: Marks) -> list[D
     return [
         deal
         for deal in read.deals
-        if _is_fixed(intent, marks, deal.magic) and _fits(intent, deal, marks) and deal.entry in OPENING_ENTRIES
+        if _is_fixed(intent, marks, deal.magic) and _fits(intent, deal, marks) and deal.entry in _entries_of(intent)
     ]
 
 
@@ -224,7 +246,7 @@ def _fits(intent: Intent, deal: Deal, marks: Marks) -> bool:
 
 def _fitting_open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
     for deal in read.deals:
-        if deal.entry in OPENING_ENTRIES and _fits(intent, deal, marks):
+        if deal.entry in _entries_of(intent) and _fits(intent, deal, marks):
             text = f"deal {deal.ticket} ({deal.volume:g} lots at {deal.price:g}) fits, but carries none of our marks"
             return Effect(Finding.FITS, deal.order, deal.ticket, deal.position_id, text=text)
     for position in read.positions:
@@ -247,13 +269,19 @@ def _close(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
     final = [o for o in _proven_orders(intent, read.history_orders, marks) if o.state in FINAL_STATES]
     active = _proven_orders(intent, read.orders, marks)
     tickets = {order.ticket for order in (*final, *active)}
-    deals = [d for d in _proven_deals(intent, read, marks, CLOSING_ENTRIES, tickets) if d in of_position]
+    if intent.netting:
+        # Whatever it met: an exit that crossed with another's closes less than it should, or opens the other side.
+        deals = _proven_deals(intent, read, marks, ALL_ENTRIES, tickets)
+    else:
+        deals = [d for d in _proven_deals(intent, read, marks, CLOSING_ENTRIES, tickets) if d in of_position]
     proven = bool(deals)
     whole = bool(final) and not active
     if not deals and not (final or active):
         fitting = [d for d in of_position if _fits(intent, d, marks) and abs(d.volume - intent.volume) < VOLUME_EPSILON]
         # One only: a second equal deal belongs to whoever else is closing this position.
         deals = fitting[:1]
+        if not deals and intent.netting:
+            return _fitting_part(intent, of_position, marks)
     if deals:
         volume = sum(deal.volume for deal in deals)
         return Effect(
@@ -266,12 +294,32 @@ def _close(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
             tuple(deal.ticket for deal in deals),
             settled=whole or volume >= intent.volume - VOLUME_EPSILON,
             proven=proven,
+            opposite_volume=_opposite_volume(intent, deals, read) if intent.netting else 0.0,
         )
     if active:
         return Effect(Finding.WORKING, order=active[0].ticket)
     if final:
         return _without_deals(intent, final[0])
     return NOTHING
+
+
+def _fitting_part(intent: Intent, of_position: list[Deal], marks: Marks) -> Effect:
+    # An exit from a netting position is clipped to what is open just before it is sent.
+    for deal in of_position:
+        if _fits(intent, deal, marks):
+            text = f"deal {deal.ticket} closed {deal.volume:g} lots of the position, but carries none of our marks"
+            return Effect(Finding.FITS, deal.order, deal.ticket, intent.position, text=text)
+    return NOTHING
+
+
+def _opposite_volume(intent: Intent, deals: list[Deal], read: BrokerRead) -> float:
+    reversing = [deal for deal in deals if deal.entry == ENTRY_INOUT]
+    volume = sum(deal.volume for deal in deals if deal.entry == ENTRY_IN)
+    for deal in reversing:
+        held = next((p for p in read.positions if p.identifier == deal.position_id), None)
+        # How much of a reversal opened does not stand in its deal: at most all of it.
+        volume += deal.volume if held is None or side_of_position(held) != intent.side else held.volume
+    return volume
 
 
 def _modify_position(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:

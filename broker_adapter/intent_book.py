@@ -102,10 +102,12 @@ class IntentBook:
 
     def opener_of(self, position: int) -> Intent | None:
         """Return the intent that opened the position of that identifier."""
-        for intent in self._held.values():
-            if position and intent.position == position and intent.opens:
-                return intent
-        return self._journal.opener_of(position)
+        # Where positions net, later orders added to it: the first one opened it.
+        found = [i for i in self._held.values() if position and i.position == position and i.opens]
+        stored = self._journal.opener_of(position)
+        if stored is not None:
+            found.append(stored)
+        return min(found, key=lambda intent: intent.number, default=None)
 
     def counts(self) -> OrderCounts:
         """Return how our orders fared since the journal began."""

@@ -33,6 +33,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         stops: SL and TP after the fill: empty (none asked for), ``unchecked``, ``repairing``, ``ok`` or ``failed``.
         watch_until_ms: Wall clock until which a late fill is looked for; 0 while it is not watched.
         parent: Number of the intent whose missing SL and TP this one sets; 0 otherwise.
+        netting: It was decided on an account with one position per symbol.
+        keeps_sl, keeps_tp: It names no stop of its own: where it adds to a netting position, that one's stays.
     """
 
     number: int
@@ -73,6 +75,9 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stops: str = ""
     watch_until_ms: int = 0
     parent: int = 0
+    netting: bool = False
+    keeps_sl: bool = False
+    keeps_tp: bool = False
 
     @property
     def opens(self) -> bool:

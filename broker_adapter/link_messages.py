@@ -71,9 +71,28 @@ class Attach(Command, frozen=True, array_like=True, tag="attach"):
 
 
 class Clip(msgspec.Struct, frozen=True, array_like=True):
-    """Re-read `position` just before sending: gone means not sent; a smaller volume than asked for is taken."""
+    """Re-read the netting position just before an exit is sent, so that it cannot open the other side.
+
+    Gone (or on the exit's own side by now) means not sent; a smaller volume than asked for is taken.
+
+    Attributes:
+        position: Its identifier: a rollover or a reversal changes the ticket.
+        symbol: The broker's name.
+    """
 
     position: int
+    symbol: str
+
+
+class KeepStops(msgspec.Struct, frozen=True, array_like=True):
+    """Re-read the symbol's netting position just before sending: an order that adds to it takes over its SL or TP.
+
+    The latest order's stops replace the position's, and 0 clears them: an order without any would take them away.
+    """
+
+    symbol: str
+    sl: bool
+    tp: bool
 
 
 class Send(Command, frozen=True, array_like=True, tag="send"):
@@ -83,7 +102,8 @@ class Send(Command, frozen=True, array_like=True, tag="send"):
         request: What to send; fields at their defaults are left out of the dict.
         login, server, data_path: The account and terminal it is meant for.
         deadline_ns: Machine-wide monotonic time (`protocol.clock`) after which it is not sent any more.
-        clip: For exits where the position may have changed in between.
+        clip: For exits on netting accounts.
+        keep: For orders on netting accounts that have no SL or no TP of their own.
     """
 
     request: ApiTradeRequest
@@ -92,6 +112,7 @@ class Send(Command, frozen=True, array_like=True, tag="send"):
     data_path: str
     deadline_ns: int
     clip: Clip | None = None
+    keep: KeepStops | None = None
 
 
 class Check(Command, frozen=True, array_like=True, tag="check"):
@@ -356,6 +377,7 @@ __all__ = [
     "Command",
     "Greeting",
     "HistoryPage",
+    "KeepStops",
     "LinkRole",
     "ListSymbols",
     "PollTicks",

@@ -38,12 +38,9 @@ class OrderSender:
         refusal = self._wrong_account(command)
         if refusal is not None:
             return refusal
-        request = command.request
-        if command.clip is not None:
-            clipped = self._clipped(command)
-            if isinstance(clipped, SendOutcome):
-                return clipped
-            request = clipped
+        request = self._adapted(command)
+        if isinstance(request, SendOutcome):
+            return request
         fields = request_dict(request)
         # The last two checks come right before the call: what they find must still hold in it.
         if not self._adapter_lives():
@@ -95,15 +92,26 @@ class OrderSender:
             return SendOutcome(not_sent="wrong_account", comment=f"another terminal: {terminal.data_path}")
         return None
 
-    def _clipped(self, command: Send) -> ApiTradeRequest | SendOutcome:
-        assert command.clip is not None
-        found = self._api.positions_get(ticket=command.clip.position)
+    def _adapted(self, command: Send) -> ApiTradeRequest | SendOutcome:
+        """Return the request as the netting position that it meets wants it, or why it is not sent."""
+        request, clip, keep = command.request, command.clip, command.keep
+        if clip is None and keep is None:
+            return request
+        found = self._api.positions_get(symbol=request.symbol)
         if found is None:
             failure = last_failure(self._api)
             return SendOutcome(not_sent="position_unreadable", code=failure.code, text=failure.text)
-        if not found:
-            return SendOutcome(not_sent="position_gone")
-        held = float(found[0].volume)
-        if command.request.volume <= held:
-            return command.request
-        return msgspec.structs.replace(command.request, volume=held)
+        # POSITION_TYPE_BUY and _SELL are ORDER_TYPE_BUY and _SELL: an exit meets the other one, an addition the same.
+        if clip is not None:
+            held = next((p for p in found if int(p.identifier) == clip.position and int(p.type) != request.type), None)
+            if held is None:
+                return SendOutcome(not_sent="position_gone")
+            volume = min(request.volume, float(held.volume))
+            return msgspec.structs.replace(request, volume=volume, position=int(held.ticket))
+        assert keep is not None
+        for held in found:
+            if int(held.type) == request.type:
+                sl = float(held.sl) if keep.sl else request.sl
+                tp = float(held.tp) if keep.tp else request.tp
+                return msgspec.structs.replace(request, sl=sl, tp=tp)
+        return request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from broker_adapter.broker_state import nets
 from broker_adapter.intents import Intent, fingerprint_of
 from broker_adapter.order_requests import Draft, finite
 from broker_adapter.order_states import State
@@ -79,4 +80,7 @@ def accepted_intent(
         order=order.order,
         known=known,
         parent=named.parent,
+        netting=nets(account),
+        keeps_sl=order.keeps_sl,
+        keeps_tp=order.keeps_tp,
     ).moved(State.INTENDED)

@@ -11,7 +11,7 @@ from protocol.errors import StateConflict
 from protocol.messages import Account
 
 
-def check_conflicts(order: Draft, exposure: Exposure, *, held: float, one_magic: bool) -> None:
+def check_conflicts(order: Draft, exposure: Exposure, *, held: float, one_magic: bool, netting: bool = False) -> None:
     """Return if nothing that is on its way stands against the order.
 
     Args:
@@ -19,6 +19,7 @@ def check_conflicts(order: Draft, exposure: Exposure, *, held: float, one_magic:
         exposure: What is open, on its way, or may be open.
         held: Lots of the position that the order closes.
         one_magic: All orders have the same magic number, so that only one that opens can be told at a time.
+        netting: The account has one position per symbol.
 
     Raises:
         StateConflict: Another order is at it.
@@ -34,6 +35,8 @@ def check_conflicts(order: Draft, exposure: Exposure, *, held: float, one_magic:
     for other in exposure.intents:
         if not is_working(other):
             continue
+        if netting and other.symbol == order.symbol:
+            _check_netting(order, other)
         same_position = order.position and other.position == order.position
         if order.action == "modify_position" == other.action and same_position:
             raise StateConflict(
@@ -48,6 +51,29 @@ def check_conflicts(order: Draft, exposure: Exposure, *, held: float, one_magic:
                 f"with one fixed magic number there can be one opening order on {order.symbol} at a time: "
                 f"{other.client_order_id} is {other.state}"
             )
+
+
+def _check_netting(order: Draft, other: Intent) -> None:
+    """Return if two orders on one netting position do not depend on which of them comes first.
+
+    An exit stands alone among exits; it does not wait for entries, which it leaves alone. A reversal is both.
+    """
+    deals = {"open", "close"}
+    if order.action == "close":
+        against = other.action == "close" or (other.action == "open" and other.side == order.side)
+    elif order.action == "open":
+        against = other.action == "close" or (other.action == "open" and (order.reverses or other.side != order.side))
+        # An order that adds carries the position's stops: they must not be changing.
+        against = against or other.action == "modify_position"
+    else:
+        against = order.action == "modify_position" and other.action == "open"
+    if against:
+        what = "exit" if order.action == "close" and other.action in deals else "order"
+        raise StateConflict(
+            f"on a netting account this {what} has to wait: {other.client_order_id} ({other.action} {other.side}, "
+            f"{other.state}) is at the same position on {order.symbol}; send it again once its outcome is known",
+            {"client_order_id": other.client_order_id, "state": other.state.value},
+        )
 
 
 def check_before_sending(intent: Intent, account: Account | None, gate: RiskGate, *, late_ms: int) -> None:

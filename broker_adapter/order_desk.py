@@ -13,11 +13,11 @@ from functools import partial
 import msgspec
 
 from broker_adapter.account_watch import AccountWatch, stops_id
-from broker_adapter.broker_state import MARGIN_HEDGING, BrokerRead
+from broker_adapter.broker_state import BrokerRead, nets
 from broker_adapter.intent_book import IntentBook
 from broker_adapter.intents import Intent, fingerprint_of
 from broker_adapter.journal import Journal
-from broker_adapter.link_messages import Clip, Send
+from broker_adapter.link_messages import Clip, KeepStops, Send
 from broker_adapter.link_results import LinkResult
 from broker_adapter.new_intents import Named, accepted_intent, refused_intent
 from broker_adapter.order_checks import check_before_sending, check_conflicts
@@ -297,10 +297,16 @@ class OrderDesk:
         return self._market.market_ms()
 
     @property
-    def margin_mode(self) -> int:
-        """ACCOUNT_MARGIN_MODE_*."""
+    def netting(self) -> bool:
+        """Whether the account has one position per symbol."""
         account = self._watch.account
-        return -1 if account is None else account.margin_mode
+        return account is not None and nets(account)
+
+    def net_position(self, symbol: str) -> Position | None:
+        """Return the open position on a symbol of a netting account; None on a hedging account."""
+        if not self.netting:
+            return None
+        return next((each for each in self._watch.positions if each.symbol == symbol), None)
 
     # --- Before sending -----------------------------------------------------------------------------------------
 
@@ -311,7 +317,8 @@ class OrderDesk:
         exposure = self.exposure()
         position = self.position(order.ticket)
         held = 0.0 if position is None else position.volume
-        check_conflicts(order, exposure, held=held, one_magic=bool(self._adapter.fixed_magic))
+        one_magic = bool(self._adapter.fixed_magic)
+        check_conflicts(order, exposure, held=held, one_magic=one_magic, netting=self.netting)
         self.gate.check(
             order,
             account=account,
@@ -387,9 +394,12 @@ class OrderDesk:
             self._enter(refusal(intent, Judgement(Verdict.REFUSED, type(error), error.text)))
             return None
         self.book.note(intent.moved(State.SENT))
-        # Where positions net, closing more than is open would open the other side.
-        clip = Clip(intent.ticket) if intent.action == "close" and self.margin_mode != MARGIN_HEDGING else None
-        return Send(request, intent.login, intent.server, self._market.data_path, deadline_ns, clip)
+        clip, keep = None, None
+        if intent.netting and intent.action == "close":
+            clip = Clip(intent.position, intent.broker_symbol)
+        elif intent.netting and intent.action == "open" and (intent.keeps_sl or intent.keeps_tp):
+            keep = KeepStops(intent.broker_symbol, intent.keeps_sl, intent.keeps_tp)
+        return Send(request, intent.login, intent.server, self._market.data_path, deadline_ns, clip, keep)
 
     def _on_answer(self, number: int, answer: LinkResult) -> None:
         intent = self.book.by_number(number)

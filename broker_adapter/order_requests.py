@@ -12,11 +12,11 @@ from typing import Protocol, TypedDict
 import msgspec
 
 from broker_adapter.api_types import ApiTradeRequest
-from broker_adapter.broker_state import MARGIN_HEDGING, opposite, side_of_order, side_of_position
+from broker_adapter.broker_state import VOLUME_EPSILON, opposite, side_of_order, side_of_position
 from broker_adapter.intents import OPENING, Intent
 from market.instrument import Filling, FillingError, Instrument, choose_filling
 from market.orders import OrderInvalid, OrderSpec, validate
-from protocol.errors import NotFound, NotReady, StateConflict, ValidationFailed
+from protocol.errors import NotFound, NotReady, ValidationFailed
 from protocol.messages import (
     CancelOrder,
     ClosePosition,
@@ -72,8 +72,12 @@ class View(Protocol):
         ...
 
     @property
-    def margin_mode(self) -> int:
-        """ACCOUNT_MARGIN_MODE_*."""
+    def netting(self) -> bool:
+        """Whether the account has one position per symbol."""
+        ...
+
+    def net_position(self, symbol: str) -> Position | None:
+        """Return the open position on a symbol of a netting account; None on a hedging account."""
         ...
 
 
@@ -89,7 +93,14 @@ class RequestedValues(TypedDict):
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked order that has no number yet. `reduces`: it only makes exposure smaller. `type`: as in SubmitOrder."""
+    """A checked order that has no number yet.
+
+    Attributes:
+        type: As in `SubmitOrder`.
+        reduces: It only makes exposure smaller.
+        reverses: It closes a netting position and opens the other side with the rest.
+        keeps_sl, keeps_tp: As in `Intent`.
+    """
 
     action: str
     symbol: str
@@ -110,6 +121,9 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     order: int = 0
     decided_ms: int = 0
     reduces: bool = False
+    reverses: bool = False
+    keeps_sl: bool = False
+    keeps_tp: bool = False
 
     @property
     def opens(self) -> bool:
@@ -124,7 +138,6 @@ def draft(request: OrderRequest, view: View) -> Draft:
         ValidationFailed: A field is wrong; the details name it.
         NotFound: No such symbol, position or order.
         NotReady: What it would have to be checked against is not known yet.
-        StateConflict: The account does not allow it now.
     """
     if not all(" " <= sign <= "~" for sign in request.strategy):
         raise ValidationFailed("strategy: has characters other than printable ASCII", {"field": "strategy"})
@@ -143,7 +156,17 @@ def draft(request: OrderRequest, view: View) -> Draft:
 
 
 def _submit(request: SubmitOrder, view: View) -> Draft:
+    if not 0 <= request.decided_ms <= view.now_ms + _FUTURE_TOLERANCE_MS:
+        text = f"decided_ms: {request.decided_ms} lies in the future (market time is {view.now_ms})"
+        raise ValidationFailed(text, {"field": "decided_ms"})
+    instrument = view.instrument(request.symbol)
     pending = request.type != "market"
+    held = None if pending else view.net_position(instrument.symbol)
+    met = "" if held is None else side_of_position(held)
+    if held is not None and request.side == opposite(met) and 0 < request.volume <= held.volume + VOLUME_EPSILON:
+        return _reduction(request, held, instrument, view)
+    # The latest order's stops replace those of a netting position, and 0 clears them: one that adds carries them on.
+    added = held if held is not None and request.side == met else None
     spec = OrderSpec(
         action="pending" if pending else "open",
         side=request.side,
@@ -151,18 +174,12 @@ def _submit(request: SubmitOrder, view: View) -> Draft:
         volume=request.volume,
         price=request.price,
         stoplimit=request.stoplimit,
-        sl=request.sl,
-        tp=request.tp,
+        sl=request.sl or (0.0 if added is None else added.sl),
+        tp=request.tp or (0.0 if added is None else added.tp),
         deviation_points=request.deviation_points,
         comment=request.comment,
         expiration_ms=request.expiration_ms,
     )
-    if view.margin_mode != MARGIN_HEDGING:
-        raise StateConflict("orders are sent on hedging accounts only by now; this is a netting account", {})
-    if not 0 <= request.decided_ms <= view.now_ms + _FUTURE_TOLERANCE_MS:
-        text = f"decided_ms: {request.decided_ms} lies in the future (market time is {view.now_ms})"
-        raise ValidationFailed(text, {"field": "decided_ms"})
-    instrument = view.instrument(request.symbol)
     _validate(spec, instrument, view)
     return Draft(
         action=spec.action,
@@ -180,21 +197,48 @@ def _submit(request: SubmitOrder, view: View) -> Draft:
         expiration_ms=spec.expiration_ms,
         users_comment=spec.comment,
         decided_ms=request.decided_ms,
+        reverses=held is not None and added is None,
+        keeps_sl=view.netting and not pending and not request.sl,
+        keeps_tp=view.netting and not pending and not request.tp,
     )
+
+
+def _reduction(request: SubmitOrder, held: Position, instrument: Instrument, view: View) -> Draft:
+    """Return a market order against a netting position, of no more than its volume, as the exit that it is."""
+    for field in ("sl", "tp", "expiration_ms", "stoplimit"):
+        if getattr(request, field):
+            text = (
+                f"{field}: this order only reduces position {held.ticket} ({held.volume:g} lots), which keeps its own "
+                "SL and TP: leave it out, or change the position"
+            )
+            raise ValidationFailed(text, {"field": field})
+    return _exit(held, instrument, view, request, request.volume, price=request.price)
 
 
 def _close(request: ClosePosition, view: View) -> Draft:
     position = _position(request.position, view)
-    instrument = view.instrument(position.symbol)
+    return _exit(position, view.instrument(position.symbol), view, request, request.volume)
+
+
+def _exit(
+    position: Position,
+    instrument: Instrument,
+    view: View,
+    request: ClosePosition | SubmitOrder,
+    volume: float,
+    *,
+    price: float = 0.0,
+) -> Draft:
     spec = OrderSpec(
         action="close",
         side=side_of_position(position),
-        volume=request.volume,
+        volume=volume,
+        price=price,
         deviation_points=request.deviation_points,
         comment=request.comment,
     )
     _validate(spec, instrument, view, position_volume=position.volume)
-    volume = request.volume or position.volume
+    volume = volume or position.volume
     if volume > instrument.volume_max * (1 + 1e-9):
         raise ValidationFailed(
             f"volume: {volume:g} lots are more than one order may have ({instrument.volume_max:g}): close in parts",
@@ -206,6 +250,7 @@ def _close(request: ClosePosition, view: View) -> Draft:
         broker_symbol=instrument.broker_symbol,
         side=opposite(spec.side),
         volume=volume,
+        price=price,
         deviation_points=request.deviation_points,
         filling=int(choose_filling(instrument, preferred=Filling.IOC)),
         users_comment=request.comment,

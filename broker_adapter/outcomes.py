@@ -111,12 +111,16 @@ def done_as_told(intent: Intent, result: ApiSendResult | None, text: str) -> Int
     return intent.moved(
         State.DONE,
         text=text,
-        # On a hedging account the position bears the ticket of the order that opened it.
-        position=intent.order if opened else intent.position,
+        # A position bears the ticket of the order that opened it; where positions net, one may have been there.
+        position=(_netted_into(intent) or intent.order) if opened else intent.position,
         filled_volume=result.volume if fills and result is not None else 0.0,
         fill_price=result.price if fills and result is not None else 0.0,
         stops="unchecked" if intent.action == "open" and (intent.sl or intent.tp) else "",
     )
+
+
+def _netted_into(intent: Intent) -> int:
+    return next(iter(intent.known.positions), 0) if intent.netting else 0
 
 
 def _judge_outcome(outcome: SendOutcome) -> Judgement:

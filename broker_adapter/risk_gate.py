@@ -15,10 +15,10 @@ from broker_adapter.broker_state import (
     DEAL_BALANCE,
     DEAL_BONUS,
     DEAL_CREDIT,
-    MARGIN_HEDGING,
     PENDING_ORDER_TYPES,
     TRADE_MODE_REAL,
     BrokerRead,
+    nets,
 )
 from broker_adapter.intents import Intent
 from broker_adapter.journal import Journal
@@ -129,7 +129,6 @@ class RiskGate:
             NotReady: The server's time is not measured yet.
         """
         state = self._state(order, account, exposure, quote, point, now_ms, now_ns)
-        netting = account.margin_mode != MARGIN_HEDGING
         refusal = risk.check(
             order.symbol,
             order.volume,
@@ -138,7 +137,7 @@ class RiskGate:
                 state,
                 gap=gap,
                 server_time_known=server_time_known,
-                owners=_other_owners(order.symbol, exposure, strategy) if netting else (),
+                owners=_other_owners(order.symbol, exposure, strategy) if nets(account) else (),
             ),
             # Neither a changed stop nor a changed pending price adds volume: the limits on amounts are not for them.
             reduces=order.reduces or order.action in {"modify_position", "modify_order"},
@@ -188,12 +187,14 @@ class RiskGate:
         if ages and order.decided_ms:
             ages.append(max(0, now_ms - order.decided_ms))
         pending = [each for each in exposure.orders if each.type in PENDING_ORDER_TYPES]
-        on_symbol = [p.volume for p in exposure.positions if p.symbol == order.symbol]
+        # A reversal ends the position that it meets; should that be gone by then, all of its volume opens.
+        held = () if order.reverses else exposure.positions
+        on_symbol = [p.volume for p in held if p.symbol == order.symbol]
         on_symbol += [each.volume_current for each in pending if each.symbol == order.symbol]
         return RiskState(
             mode=self.mode,
             armed=self.is_armed(account),
-            open_positions=len(exposure.positions) + len(pending) + len(opening),
+            open_positions=_positions_beside(order, account, exposure, pending, opening),
             symbol_volume=sum(on_symbol) + sum(i.volume for i in opening if i.symbol == order.symbol),
             orders_last_minute=len(self._accepted_ns),
             daily_loss=self.daily_loss(account) if self._limits.max_daily_loss else 0.0,
@@ -247,6 +248,16 @@ class RiskGate:
                 self._deposits[deal.ticket] = (deal.time_ms, deal.profit)
         if read.history_from_ms <= from_ms:
             self._deposits_from_ms = from_ms  # from there on all are known: the reads that follow overlap
+
+
+def _positions_beside(
+    order: Draft, account: Account, exposure: Exposure, pending: list[Order], opening: list[Intent]
+) -> int:
+    """Return how many positions there are, or may be, beside the one that `order` would make."""
+    if not nets(account):
+        return len(exposure.positions) + len(pending) + len(opening)
+    symbols = {p.symbol for p in exposure.positions} | {o.symbol for o in pending} | {i.symbol for i in opening}
+    return len(symbols - {order.symbol})
 
 
 def refused(code: RiskCode, text: str, limit: float = 0.0, value: float = 0.0) -> RiskRefused:

@@ -366,8 +366,8 @@ class BusClient:
             volume: Lots.
             type: ``market``, ``limit``, ``stop`` or ``stop_limit``.
             price: Of a pending order; for ``market`` 0 or the price asked for.
-            sl: Stop loss price; 0 none.
-            tp: Take profit price; 0 none.
+            sl: Stop loss price; 0 none (an addition to a netting position keeps that one's).
+            tp: Take profit price; likewise.
             deviation_points: Largest slippage, points.
             expiration: Of a pending order; None: good till cancelled.
             client_order_id: Sent again it gets the stored outcome; None draws one (it is in the result).

@@ -169,10 +169,12 @@ class Context:
     ) -> str:
         """Buy `volume` lots; return the client order id at once.
 
+        On a netting account this adds to, reduces or reverses the symbol's one position (docs/orders.md).
+
         Args:
             symbol: One of `symbols`.
             volume: Lots, on the symbol's step.
-            sl, tp: Prices; 0 for none.
+            sl, tp: Prices; 0 for none, or for those of the netting position that it adds to.
             type: ``market``, or a pending order at `price`.
             price: Of a pending order; 0 for a market order.
             stoplimit: Price of the limit order that a stop-limit order places.

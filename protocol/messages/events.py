@@ -58,7 +58,7 @@ class IntentEvent(msgspec.Struct, frozen=True, array_like=True, tag="intent"):
         state: ``refused``, ``intended``, ``sent``, ``done``, ``rejected``, ``unknown``, ``ambiguous`` or
             ``not_executed``.
         side: ``buy``, ``sell`` or empty.
-        volume, price, sl, tp: As requested (lots; 0 = none).
+        volume, price, sl, tp: As requested (lots; 0 = none); an addition to a netting position has that one's SL, TP.
         retcode: The terminal's trade retcode, 0 where none was given.
         code, text: Error code of `protocol.errors` and its text, empty on success.
         order, deal, position: Tickets, 0 while not known.

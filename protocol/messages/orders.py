@@ -30,14 +30,17 @@ class OrderRequest(Request, frozen=True, array_like=True):
 
 
 class SubmitOrder(OrderRequest, frozen=True, array_like=True):
-    """Open a position at market, or place a pending order.
+    """Trade at market, or place a pending order.
+
+    On a hedging account a market order opens a position; on a netting account it adds to, reduces or reverses the
+    symbol's one position (docs/orders.md).
 
     Attributes:
         side: ``buy`` or ``sell``.
         type: ``market``, ``limit``, ``stop`` or ``stop_limit``.
         volume: Lots, on the symbol's step.
         price: Of a pending order; for ``market`` 0 or the price asked for (Instant execution).
-        sl, tp: Prices; 0 = none.
+        sl, tp: Prices; 0 = none, or those of the netting position that the order adds to.
         deviation_points: Largest slippage, points (Instant execution).
         comment: At most 29 printable ASCII characters.
         decided_ms: Market time of the tick it was decided on; 0 if none.

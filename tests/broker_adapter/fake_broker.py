@@ -1,4 +1,4 @@
-"""A broker, a link and a desk in one process, moved step by step, so that a test can stop between any two steps."""
+"""A link and a desk on a fake broker in one process, moved step by step: a test can stop between any two steps."""
 
 from __future__ import annotations
 
@@ -8,169 +8,24 @@ from pathlib import Path
 
 import msgspec
 
-from broker_adapter.api_types import ApiSendResult, ApiTradeRequest
-from broker_adapter.broker_state import BrokerRead
 from broker_adapter.journal import Journal, OnDurable
 from broker_adapter.journal_records import Record
 from broker_adapter.link_messages import AnyCommand, LinkRole, Send, SendOutcome
+from broker_adapter.link_orders import OrderSender
 from broker_adapter.link_results import LinkResult
 from broker_adapter.order_desk import OrderDesk
 from market.instrument import Instrument
 from mt5bus.settings import Adapter, Risk, Settings
 from protocol.clock import ManualClock
 from protocol.errors import BusError, NotFound, NotReady
-from protocol.messages import (
-    Account,
-    Deal,
-    ErrorReply,
-    Event,
-    IntentEvent,
-    Order,
-    OrderReply,
-    Position,
-    Quote,
-    Reply,
-)
+from protocol.messages import ErrorReply, Event, IntentEvent, OrderReply, Quote, Reply
+from tests.broker_adapter.fake_account import ASK, BID, DATA_PATH, HEDGING, LOGIN, SERVER, FakeApi, FakeBroker, result
 from tests.broker_adapter.journal_loop import PostBox
 
 EURUSD = Instrument(
     "EURUSD", "EURUSD.m", 5, 1e-5, 1e-5, 1.0, 100_000.0, 0.01, 50.0, 0.01, 0.0, 0, 0, 2, 3, 127, 15, 4, 0,
     "EUR", "USD", "EUR", "", "",
 )  # fmt: skip
-SERVER, LOGIN = "Broker-Demo", 1001
-BID, ASK = 1.10000, 1.10010
-
-
-class FakeBroker:
-    """The records behind a terminal on a hedging account: what was really executed.
-
-    Attributes:
-        changes_comment, changes_magic: The broker takes these witnesses away.
-        drops_stops: SL and TP inside an opening request are ignored.
-        fill_part: Part of the volume that is filled.
-        fills: 0: an accepted order leaves no trace but may be filled by `fill_late`.
-    """
-
-    def __init__(self, clock: ManualClock) -> None:
-        self.clock = clock
-        self.positions: dict[int, Position] = {}
-        self.deals: list[Deal] = []
-        self.history: list[Order] = []
-        self.next_ticket = 1000
-        self.connected = True
-        self.changes_comment = False
-        self.changes_magic = False
-        self.drops_stops = False
-        self.fill_part = 1.0
-        self.fills = True
-        self.login = LOGIN
-        self.balance = 10_000.0
-        self.trade_mode = 0
-        self.sent: list[ApiTradeRequest] = []
-        self.late: list[ApiTradeRequest] = []
-        self.history_hidden = False
-
-    def ticket(self) -> int:
-        self.next_ticket += 1
-        return self.next_ticket
-
-    def execute(self, request: ApiTradeRequest, reason: int = 3) -> ApiSendResult:
-        """Do what `order_send` asks for, and answer."""
-        self.sent.append(request)
-        if request.action == 6:
-            return self._set_stops(request)
-        assert request.action == 1, request
-        if not self.fills:
-            self.late.append(request)
-            return result(10008, request)
-        return self.deal(request, reason)
-
-    def fill_late(self) -> None:
-        """Execute what was accepted without a fill."""
-        for request in self.late:
-            self.deal(request)
-        self.late.clear()
-
-    def deal(self, request: ApiTradeRequest, reason: int = 3) -> ApiSendResult:
-        order, ticket = self.ticket(), self.ticket()
-        volume = round(request.volume * self.fill_part, 2)
-        price = ASK if request.type == 0 else BID
-        magic = 0 if self.changes_magic else request.magic
-        comment = "to the broker's taste" if self.changes_comment else request.comment
-        symbol = "EURUSD"
-        position_id = request.position or order
-        now_ms = self.clock.wall_ms()
-        if request.position:
-            held = self.positions.get(request.position)
-            if held is None:
-                return result(10036, request)
-            if volume > held.volume + 1e-9:
-                return result(10038, request)
-            left = round(held.volume - volume, 8)
-            if left:
-                self.positions[held.ticket] = msgspec.structs.replace(held, volume=left, time_update_ms=now_ms)
-            else:
-                del self.positions[held.ticket]
-        else:
-            stops = (0.0, 0.0) if self.drops_stops else (request.sl, request.tp)
-            self.positions[order] = Position(
-                order, order, symbol, request.type, volume, price, *stops, price, 0.0, 0.0, magic, comment, reason,
-                now_ms, now_ms,
-            )  # fmt: skip
-        self.deals.append(
-            Deal(
-                ticket, order, position_id, symbol, request.type, 1 if request.position else 0, reason, volume, price,
-                0.0, 0.0, 0.0, 0.0, magic, comment, now_ms,
-            )
-        )  # fmt: skip
-        self.history.append(
-            Order(
-                order, symbol, request.type, 4, request.volume, 0.0, price, 0.0, 0.0, 0.0, 0, 0, position_id, 0,
-                magic, comment, reason, now_ms, now_ms, 0,
-            )
-        )  # fmt: skip
-        retcode = 10009 if self.fill_part == 1.0 else 10010
-        return msgspec.structs.replace(result(retcode, request), deal=ticket, order=order, volume=volume, price=price)
-
-    def _set_stops(self, request: ApiTradeRequest) -> ApiSendResult:
-        held = self.positions.get(request.position)
-        if held is None:
-            return result(10036, request)
-        if (held.sl, held.tp) == (request.sl, request.tp):
-            return result(10025, request)
-        self.positions[held.ticket] = msgspec.structs.replace(held, sl=request.sl, tp=request.tp)
-        return result(10009, request)
-
-    def read(self) -> BrokerRead:
-        """Return a complete read of the account."""
-        now_ns = self.clock.monotonic_ns()
-        profit = sum(d.profit + d.commission for d in self.deals)
-        balance = self.balance + profit
-        account = Account(
-            SERVER, self.login, "n", "USD", 100, self.trade_mode, 2, balance, 0, 0, balance, 0, balance, 0, True, True
-        )
-        return BrokerRead(
-            account=account,
-            positions=tuple(self.positions.values()),
-            orders=(),
-            history_orders=() if self.history_hidden else tuple(self.history),
-            deals=() if self.history_hidden else tuple(self.deals),
-            history_from_ms=self.clock.wall_ms() - 86_400_000,
-            connected=self.connected,
-            started_ns=now_ns,
-            finished_ns=now_ns,
-            market_ms=self.clock.wall_ms(),
-        )
-
-    @property
-    def trades(self) -> int:
-        """How many deals were made."""
-        return len(self.deals)
-
-
-def result(retcode: int, request: ApiTradeRequest | None = None) -> ApiSendResult:
-    """Return a result with nothing but a retcode."""
-    return ApiSendResult(retcode, 0, 0, 0.0, 0.0, BID, ASK, "", 1, 0, request or ApiTradeRequest())
 
 
 class FakeLink:
@@ -211,15 +66,14 @@ class FakeLink:
         return True
 
     def normally(self, command: Send) -> LinkResult:
-        if self.broker.clock.monotonic_ns() >= command.deadline_ns:
-            return answered(SendOutcome(not_sent="deadline"))
-        if command.login != self.broker.login:
-            return answered(SendOutcome(not_sent="wrong_account"))
-        return answered(SendOutcome(result=self.broker.execute(command.request), volume=command.request.volume))
+        """What a link does with it."""
+        clock = self.broker.clock
+        sender = OrderSender(FakeApi(self.broker), monotonic_ns=clock.monotonic_ns, adapter_lives=lambda: True)
+        return answered(sender.send(command))
 
     def lost_after(self, command: Send) -> LinkResult:
         """Executed; the reply was lost with the link."""
-        self.broker.execute(command.request)
+        self.normally(command)
         return LinkResult("lost", reason="died", was_sent=True)
 
     def lost_before(self, command: Send) -> LinkResult:
@@ -288,12 +142,14 @@ class FakeCaller:
 class World:
     """Broker, link, journal and desk; `crash` ends the adapter's half of it at once, `restart` starts it again."""
 
-    data_path = "/terminal"
+    data_path = DATA_PATH
 
-    def __init__(self, folder: Path, *, risk: Risk | None = None, fixed_magic: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, risk: Risk | None = None, fixed_magic: int = 0, margin_mode: int = HEDGING
+    ) -> None:
         self.folder = folder
         self.clock = ManualClock(wall_ms=1_760_000_000_000)
-        self.broker = FakeBroker(self.clock)
+        self.broker = FakeBroker(self.clock, margin_mode)
         self.settings = Settings(
             adapter=Adapter(risk=risk or Risk(max_volume_per_symbol=50.0), fixed_magic=fixed_magic)
         )
@@ -414,3 +270,18 @@ class World:
         """Return where an order stands."""
         found = self.desk.intent(client_order_id)
         return "" if found is None else found.state
+
+
+__all__ = [
+    "ASK",
+    "BID",
+    "EURUSD",
+    "LOGIN",
+    "SERVER",
+    "FakeBroker",
+    "FakeCaller",
+    "FakeLink",
+    "World",
+    "answered",
+    "result",
+]

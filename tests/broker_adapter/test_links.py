@@ -23,6 +23,7 @@ from broker_adapter.link_messages import (
     Attached,
     Call,
     Clip,
+    KeepStops,
     LinkRole,
     PollTrade,
     Send,
@@ -198,12 +199,33 @@ def test_an_order_is_not_sent_by_an_unattached_link(rig: Rig) -> None:
 
 
 def test_an_exit_is_clipped_to_the_position_as_it_is(attached: Rig) -> None:
-    assert attached.call(TRADE, a_send(attached, clip=Clip(4))).decode(SendOutcome).not_sent == "position_gone"
-    attached.behave({"positions_get": {"positions": [{"ticket": 4, "volume": 0.1}]}})
-    outcome = attached.call(TRADE, a_send(attached, clip=Clip(4))).decode(SendOutcome)
+    def send() -> SendOutcome:
+        return attached.call(TRADE, a_send(attached, clip=Clip(4, "EURUSD"))).decode(SendOutcome)
+
+    assert send().not_sent == "position_gone"
+    short = {"ticket": 5, "identifier": 4, "type": 1, "volume": 0.1}
+    attached.behave({"positions_get": {"positions": [{**short, "type": 0}]}})
+    assert send().not_sent == "position_gone"  # it was reversed: the exit would add to it
+    attached.behave({"positions_get": {"positions": [short]}})
+    outcome = send()
     assert outcome.volume == 0.1
     assert outcome.result is not None
-    assert outcome.result.request.volume == 0.1
+    assert (outcome.result.request.volume, outcome.result.request.position) == (0.1, 5)
+    attached.behave({"positions_get": {"error": [-1, "Terminal: Call failed"]}})
+    assert send().not_sent == "position_unreadable"
+
+
+@pytest.mark.parametrize(("side", "kept"), [(0, (1.09, 1.3)), (1, (0.0, 1.3))])
+def test_an_order_that_adds_keeps_the_stops_it_does_not_name(
+    attached: Rig, side: int, kept: tuple[float, float]
+) -> None:
+    attached.behave({"positions_get": {"positions": [{"ticket": 4, "type": side, "sl": 1.09, "tp": 1.2}]}})
+    command = a_send(attached)
+    request = msgspec.structs.replace(command.request, tp=1.3)
+    keep = KeepStops("EURUSD", sl=True, tp=False)
+    outcome = attached.call(TRADE, msgspec.structs.replace(command, request=request, keep=keep)).decode(SendOutcome)
+    assert outcome.result is not None
+    assert (outcome.result.request.sl, outcome.result.request.tp) == kept
 
 
 @pytest.mark.parametrize("failure", [{"error": [-10_002, "IPC recv failed"]}, {"raise": "odd"}])

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from broker_adapter.api_types import ApiTradeRequest
-from broker_adapter.link_messages import NO_API, RAISED, Clip, Send, SendOutcome
+from broker_adapter.link_messages import NO_API, RAISED, Send, SendOutcome
 from broker_adapter.link_results import LinkResult
 from broker_adapter.retcodes import RETCODES, Verdict
 from market.risk import TradingMode
@@ -646,19 +646,6 @@ def test_done_without_tickets_or_trace_is_unknown(world: World) -> None:
     world.settle()
     world.wait(4)
     assert caller.outcome.state == "unknown"
-
-
-@pytest.mark.parametrize(("margin_mode", "clipped"), [(2, False), (0, True), (1, True)])
-def test_where_positions_net_a_close_is_clipped_to_what_is_open(world: World, margin_mode: int, clipped: bool) -> None:
-    position = opened(world)
-    found = world.broker.read()
-    netting = msgspec.structs.replace(found.account, margin_mode=margin_mode)
-    world.desk.on_read(msgspec.structs.replace(found, account=netting))
-    world.journal.let_through()
-    world.ask(close(position))
-    world.journal.let_through()
-    ((command, _),) = world.link.taken
-    assert command.clip == (Clip(position) if clipped else None)
 
 
 def test_tickets_of_64_bits_are_told_and_kept(world: World) -> None:

@@ -33,8 +33,9 @@ def position(identifier: int, volume: float = 0.1, sl: float = 0.0, **changes: o
 
 
 def deal(ticket: int, position_id: int, entry: int = 0, **changes: object) -> Deal:
+    side = 0 if entry == 0 else 1  # the positions here are long
     made = Deal(
-        ticket, ticket, position_id, "EURUSD", 0, entry, 0, 0.1, 1.1, 0.0, 0.0, 0.0, 0.0, 0, "", NOW_MS + ticket
+        ticket, ticket, position_id, "EURUSD", side, entry, 0, 0.1, 1.1, 0.0, 0.0, 0.0, 0.0, 0, "", NOW_MS + ticket
     )
     return msgspec.structs.replace(made, **changes)
 
