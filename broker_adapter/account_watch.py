@@ -22,9 +22,10 @@ from broker_adapter.outcomes import Judgement, done_as_told, unknown
 from broker_adapter.reconcile import Circumstances, Decision, done, reconcile
 from broker_adapter.retcodes import Verdict
 from broker_adapter.trade_events import Published, attributed_order, attributed_position, differences
+from broker_adapter.unsettled import describe, is_unsettled, settled
 from mt5bus.settings import Adapter
 from protocol.clock import Clock
-from protocol.messages import Account, Order, Position
+from protocol.messages import Account, Order, Position, UnsettledOrder
 
 SETTLE_S = 2.0
 """How long the effect of an accepted order may take to show before the answer alone is reported."""
@@ -110,6 +111,25 @@ class AccountWatch:
     def note_unseen(self, intent: Intent) -> None:
         """Note that `intent` changed the account after the last read."""
         self._unseen[intent.number] = (intent, self._clock.monotonic_ns())
+
+    def unsettled(self) -> tuple[UnsettledOrder, ...]:
+        """Return the orders without an outcome and those watched, oldest first, each with what the account shows."""
+        by = self._circumstances()
+        found = sorted((i for i in self._book.held() if is_unsettled(i)), key=lambda intent: intent.number)
+        return tuple(describe(intent, self.last, by) for intent in found)
+
+    def settle_as(self, intent: Intent, outcome: str, reason: str, batch: Batch) -> Intent:
+        """Enter the outcome that the operator names; return the order as entered.
+
+        Raises:
+            StateConflict: Its outcome is known, or still to come.
+        """
+        after, _ = settled(intent, outcome, reason, read=self.last, by=self._circumstances())
+        self._unknown_since_ns.pop(after.number, None)
+        entered = self._ledger.change(batch, after)
+        text = f"{entered.client_order_id}: {after.text}"
+        self._ledger.alert(batch, entered, "order_settled", text, severity="warning")
+        return entered
 
     def on_read(self, read: BrokerRead, batch: Batch) -> None:
         """Work through a read; what it leads to is added to `batch`."""
@@ -235,7 +255,12 @@ class AccountWatch:
         intents = tuple(i for i in self._book.held() if i.state in UNDECIDED or i.watch_until_ms)
         if not intents:
             return
-        by = Circumstances(
+        for decision in reconcile(intents, read, self._circumstances()):
+            self._apply(decision, read, batch)
+        self._alert_lasting(read, batch)
+
+    def _circumstances(self) -> Circumstances:
+        return Circumstances(
             marks=self._book.marks,
             unknown_since_ns=self._unknown_since_ns,
             connected_since_ns=self.connected_since_ns,
@@ -243,9 +268,6 @@ class AccountWatch:
             wall_ms=self._clock.wall_ms(),
             watch_ms=self._settings.watch_days * _DAY_MS,
         )
-        for decision in reconcile(intents, read, by):
-            self._apply(decision, read, batch)
-        self._alert_lasting(read, batch)
 
     def _alert_lasting(self, read: BrokerRead, batch: Batch) -> None:
         """Tell a person of orders that stay unknown for longer than evidence should take."""

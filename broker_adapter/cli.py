@@ -1,4 +1,4 @@
-"""`mt5bus adapter` and `python -m broker_adapter`: run the broker adapter. Also `halt`, `resume` and `arm`."""
+"""`mt5bus adapter` and `python -m broker_adapter`: run the broker adapter. Also what an operator tells and asks it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from broker_adapter.commands import arm, halt, resume
+from broker_adapter.commands import arm, halt, orders, resume, settle
 from mt5bus.options import common_options, load, one_line_errors, password_option, start_logs
 from protocol.errors import BusError
 
@@ -30,4 +30,4 @@ def adapter(
         node.run(loaded, alone=alone, start_terminal=start_terminal)
 
 
-__all__ = ["adapter", "arm", "halt", "resume"]
+__all__ = ["adapter", "arm", "halt", "orders", "resume", "settle"]

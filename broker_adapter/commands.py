@@ -1,7 +1,9 @@
-"""`mt5bus halt`, `resume` and `arm`: what an operator tells the order desk."""
+"""`mt5bus halt`, `resume`, `arm`, `orders` and `settle`: what an operator tells and asks the order desk."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ from mt5bus.connect import connect
 from mt5bus.options import common_options, one_line_errors
 from protocol.client import BusClient
 from protocol.errors import BusError
+from protocol.messages import UnsettledOrder
 
 
 @click.command("halt")
@@ -41,6 +44,41 @@ def arm(home: Path | None, config: Path | None, *, login: int, off: bool) -> Non
     """Allow orders on a real account: without this it is only observed."""
     with one_line_errors(BusError), _client(home, config) as client:
         click.echo(client.arm(login, armed=not off))
+
+
+@click.command("orders")
+@common_options
+def orders(home: Path | None, config: Path | None) -> None:
+    """List our orders without an outcome, and those watched for a late fill, each with what the account shows."""
+    with one_line_errors(BusError), _client(home, config) as client:
+        found = client.unsettled()
+    for line in _listed(found):
+        click.echo(line)
+
+
+@click.command("settle")
+@common_options
+@click.argument("order_id", metavar="ID")
+@click.option("--as", "outcome", type=click.Choice(["done", "not-executed"]), required=True, help="What became of it.")
+@click.option("--reason", default="", help="Goes into the event log.")
+def settle(home: Path | None, config: Path | None, *, order_id: str, outcome: str, reason: str) -> None:
+    """End an unknown or ambiguous order by your word. Look into the terminal first."""
+    with one_line_errors(BusError), _client(home, config) as client:
+        click.echo(client.settle(order_id, outcome.replace("-", "_"), reason=reason))
+
+
+def _listed(found: tuple[UnsettledOrder, ...]) -> Iterator[str]:
+    if not found:
+        yield "every order has its outcome"
+    for order in found:
+        it = order.outcome
+        made = datetime.fromtimestamp(order.created_ms / 1000, UTC).isoformat(sep=" ", timespec="seconds")
+        what = " ".join(part for part in (it.action, it.side, f"{it.volume:g}" if it.volume else "", it.symbol) if part)
+        yield f"{it.client_order_id}  {it.state}  {what}  {it.strategy or '-'}  {made}"
+        names = {"position": it.position, "order": it.order, "deal": it.deal, "magic": order.magic}
+        yield f"    sent as    {', '.join(f'{n} {v}' for n, v in names.items() if v)}, comment {order.comment}"
+        yield f"    account    {order.evidence}"
+        yield f"    waits for  {order.waits_for}"
 
 
 def _client(home: Path | None, config: Path | None) -> BusClient:

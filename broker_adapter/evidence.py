@@ -248,7 +248,7 @@ def _fitting_open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
     for deal in read.deals:
         if deal.entry in _entries_of(intent) and _fits(intent, deal, marks):
             text = f"deal {deal.ticket} ({deal.volume:g} lots at {deal.price:g}) fits, but carries none of our marks"
-            return Effect(Finding.FITS, deal.order, deal.ticket, deal.position_id, text=text)
+            return Effect(Finding.FITS, deal.order, deal.ticket, deal.position_id, deal.volume, deal.price, text=text)
     for position in read.positions:
         if (
             position.symbol == intent.symbol
@@ -260,7 +260,13 @@ def _fitting_open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
             and position.identifier not in marks.claimed_orders
         ):
             text = f"position {position.ticket} ({position.volume:g} lots) fits, but carries none of our marks"
-            return Effect(Finding.FITS, position=position.identifier, text=text)
+            return Effect(
+                Finding.FITS,
+                position=position.identifier,
+                volume=position.volume,
+                price=position.price_open,
+                text=text,
+            )
     return NOTHING
 
 
@@ -308,7 +314,7 @@ def _fitting_part(intent: Intent, of_position: list[Deal], marks: Marks) -> Effe
     for deal in of_position:
         if _fits(intent, deal, marks):
             text = f"deal {deal.ticket} closed {deal.volume:g} lots of the position, but carries none of our marks"
-            return Effect(Finding.FITS, deal.order, deal.ticket, intent.position, text=text)
+            return Effect(Finding.FITS, deal.order, deal.ticket, intent.position, deal.volume, deal.price, text=text)
     return NOTHING
 
 

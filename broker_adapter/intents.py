@@ -87,8 +87,6 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def live(self) -> bool:
         """Whether the desk has to go on looking at it: undecided, stops unchecked, or watched for a late fill."""
-        if self.state is State.AMBIGUOUS:
-            return self.watch_until_ms > 0
         return self.state not in FINAL or self.stops in {"unchecked", "repairing"} or self.watch_until_ms > 0
 
     def moved(self, state: State, **changes: object) -> Intent:

@@ -34,7 +34,7 @@ from market.instrument import Instrument
 from market.risk import TradingMode
 from mt5bus.settings import Settings
 from protocol.clock import Clock
-from protocol.errors import BusError, NotReady, TryAgainLater, ValidationFailed
+from protocol.errors import BusError, NotFound, NotReady, TryAgainLater, ValidationFailed
 from protocol.messages import (
     Account,
     Event,
@@ -44,6 +44,7 @@ from protocol.messages import (
     OrderRequest,
     Position,
     Quote,
+    UnsettledOrder,
 )
 from protocol.service import Caller
 
@@ -170,6 +171,22 @@ class OrderDesk:
         # What is not on disk yet may be lost with this process: nobody is told of it.
         found.update((i.number, i) for each in self.book.held() if (i := self._durably(each)) is not None)
         return tuple(i.event() for _, i in sorted(found.items()) if strategy in {"", i.strategy})
+
+    def unsettled(self) -> tuple[UnsettledOrder, ...]:
+        """Return the orders without an outcome and those watched for a late fill, each with its evidence."""
+        return self._watch.unsettled()
+
+    def settle(self, client_order_id: str, outcome: str, reason: str, batch: Batch) -> IntentEvent:
+        """Enter what the operator says became of an unknown or ambiguous order; return it as it stands then.
+
+        Raises:
+            NotFound: There is no such order.
+            StateConflict: Its outcome is known, or still to come.
+        """
+        intent = self.book.find(client_order_id)
+        if intent is None:
+            raise NotFound(f"there is no order {client_order_id}: `mt5bus orders` lists those without an outcome")
+        return self._watch.settle_as(intent, outcome, reason, batch).event()
 
     def _durably(self, intent: Intent) -> Intent | None:
         return intent if self.book.is_durable(intent.number) else self._journal.intent_by_number(intent.number)

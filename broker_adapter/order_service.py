@@ -1,4 +1,4 @@
-"""The requests of the orders socket: orders, signals, the trading mode, arming."""
+"""The requests of the orders socket: orders, signals, the trading mode, arming, settling."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from broker_adapter.order_desk import FLATTEN_PREFIX, OrderDesk
 from broker_adapter.order_ledger import Batch
 from broker_adapter.order_requests import Draft
 from broker_adapter.risk_gate import closing_volume
+from broker_adapter.unsettled import OUTCOMES
 from market.instrument import Filling, FillingError, choose_filling, floor_to_step
 from market.risk import TradingMode
 from protocol.errors import BusError, NotReady, StateConflict, ValidationFailed
@@ -26,6 +27,7 @@ from protocol.messages import (
     ModifyPosition,
     Position,
     ReportSignal,
+    SettleOrder,
     SetTradingMode,
     SignalEvent,
     SubmitOrder,
@@ -46,6 +48,7 @@ class OrderService:
         service.handle(ReportSignal, self._on_signal)
         service.handle(SetTradingMode, self._on_mode)
         service.handle(ArmAccount, self._on_arm)
+        service.handle(SettleOrder, self._on_settle)
 
     def _on_signal(self, request: ReportSignal, caller: Caller) -> None:
         """Enter a signal into the event log, once for its id."""
@@ -153,6 +156,19 @@ class OrderService:
             )
             for volume in pieces
         ]
+
+    def _on_settle(self, request: SettleOrder, caller: Caller) -> None:
+        if request.outcome not in OUTCOMES:
+            known = " and ".join(OUTCOMES)
+            raise ValidationFailed(f"outcome: {request.outcome!r} is neither of {known}", {"field": "outcome"})
+        reason = "".join(sign for sign in request.reason if sign.isprintable())
+        batch = Batch()
+        outcome = self._desk.settle(request.client_order_id, request.outcome, reason, batch)
+        text = f"{outcome.client_order_id} is {outcome.state}"
+        if outcome.position:
+            text += f", position {outcome.position}"
+        batch.then.append(partial(caller.reply, Done(request.id, text)))
+        self._desk.ledger.commit(batch)
 
     def _on_arm(self, request: ArmAccount, caller: Caller) -> None:
         if request.login <= 0:

@@ -3,8 +3,8 @@
 ``received`` and ``sent`` live in memory only. A restart finds ``intended`` in the journal for both and has to take
 it for ``unknown``, since the bytes may have left. `docs/orders.md` shows the table; a test compares the two.
 
-Editing rule: a state that claims "nothing happened" may be entered only from an answer that says so definitely, or
-from evidence. Time alone never ends `State.UNKNOWN`.
+Editing rule: a state that claims "nothing happened" may be entered only from an answer that says so definitely, from
+evidence, or by the operator's word. Time alone never ends `State.UNKNOWN`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class State(StrEnum):
     UNKNOWN = "unknown"
     AMBIGUOUS = "ambiguous"
     NOT_EXECUTED = "not_executed"
+    UNRESOLVED = "unresolved"
 
 
 class Transition(NamedTuple):
@@ -44,19 +45,21 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(State.SENT, State.DONE, "the terminal said so, and the effect was seen"),
     Transition(State.SENT, State.REJECTED, "a definite refusal: nothing happened"),
     Transition(State.SENT, State.UNKNOWN, "no answer, or one that leaves the outcome open"),
-    Transition(State.UNKNOWN, State.DONE, "evidence of the effect"),
+    Transition(State.UNKNOWN, State.DONE, "evidence of the effect, or the operator says so"),
     Transition(State.UNKNOWN, State.REJECTED, "evidence that the broker refused or cancelled it unfilled"),
-    Transition(State.UNKNOWN, State.NOT_EXECUTED, "complete reads over an unbroken connection show no effect"),
+    Transition(State.UNKNOWN, State.NOT_EXECUTED, "complete reads show no effect, or the operator says so"),
     Transition(State.UNKNOWN, State.AMBIGUOUS, "something fits but carries neither magic nor comment"),
-    Transition(State.AMBIGUOUS, State.DONE, "evidence of the effect"),
+    Transition(State.AMBIGUOUS, State.DONE, "evidence of the effect, or the operator says so"),
     Transition(State.AMBIGUOUS, State.REJECTED, "evidence that the broker refused or cancelled it unfilled"),
+    Transition(State.AMBIGUOUS, State.NOT_EXECUTED, "the operator says so"),
+    Transition(State.AMBIGUOUS, State.UNRESOLVED, "the watch ended without evidence"),
     Transition(State.NOT_EXECUTED, State.DONE, "a late fill: alerted"),
 )
 
 _ALLOWED = frozenset((row.before, row.after) for row in TRANSITIONS)
 
-FINAL = frozenset({State.REFUSED, State.DONE, State.REJECTED, State.NOT_EXECUTED})
-"""The caller can be told the end of the story."""
+FINAL = frozenset({State.REFUSED, State.DONE, State.REJECTED, State.NOT_EXECUTED, State.UNRESOLVED})
+"""The caller can be told the end of the story, if only that nobody knows it (`State.UNRESOLVED`)."""
 OPEN = frozenset({State.RECEIVED, State.INTENDED, State.SENT})
 """In flight: its answer is still to come."""
 UNDECIDED = frozenset({State.UNKNOWN, State.AMBIGUOUS})

@@ -43,6 +43,7 @@ from protocol.messages import (
     GetSnapshot,
     GetTickRange,
     GetTicks,
+    GetUnsettled,
     Health,
     InstrumentReply,
     IntentEvent,
@@ -58,6 +59,8 @@ from protocol.messages import (
     Snapshot,
     Symbols,
     Ticks,
+    Unsettled,
+    UnsettledOrder,
 )
 from protocol.service import Caller, Service
 
@@ -111,6 +114,10 @@ class TradingView(Protocol):
         """Return where one of our orders stands."""
         ...
 
+    def unsettled(self) -> tuple[UnsettledOrder, ...]:
+        """Return our orders without an outcome, each with its evidence."""
+        ...
+
     def attributed_deal(self, deal: Deal) -> Deal:
         """Return a deal from the terminal's history with its strategy and order id, if it is ours."""
         ...
@@ -157,6 +164,7 @@ class Queries:
         service.handle(FindSymbols, self._find_symbols)
         service.handle(GetInstrument, self._instrument)
         service.handle(GetIntent, self._intent)
+        service.handle(GetUnsettled, self._unsettled)
         service.handle(CalculateMargin, self._margin)
         service.handle(GetHealth, lambda asked, _caller: self._health(asked.id))
         service.handle(GetTicks, _later(history.ticks))
@@ -245,6 +253,9 @@ class Queries:
             asked.symbol, lambda found: caller.reply(InstrumentReply(asked.id, found)), caller.fail
         )
         return None
+
+    def _unsettled(self, asked: GetUnsettled, _caller: Caller) -> Reply:
+        return Unsettled(asked.id, self._view.unsettled())
 
     def _intent(self, asked: GetIntent, _caller: Caller) -> Reply:
         found = self._view.intent(asked.client_order_id)

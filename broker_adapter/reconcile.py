@@ -125,8 +125,12 @@ def _decide_watched(intent: Intent, effect: Effect, by: Circumstances) -> Decisi
 
 
 def _watch_over(intent: Intent, effect: Effect, by: Circumstances) -> Decision | None:
-    if not intent.watch_until_ms or by.wall_ms < intent.watch_until_ms:
+    if by.wall_ms < intent.watch_until_ms:
         return None
+    if intent.state is State.AMBIGUOUS:
+        text = "no evidence decided it while it was watched: whether it took effect is for a person to say"
+        after = intent.moved(State.UNRESOLVED, code="unknown_outcome", text=text, watch_until_ms=0)
+        return Decision(intent, after, effect)
     return Decision(intent, msgspec.structs.replace(intent, watch_until_ms=0), effect)
 
 

@@ -180,9 +180,13 @@ def _position_changes(
     events, states = [], list[tuple[int, Position | None]]()
     for raw in read.positions:
         before = known.get(raw.identifier)
-        if before is not None and _position_facts(before) == _position_facts(raw):
+        unchanged = before is not None and _position_facts(before) == _position_facts(raw)
+        if unchanged and before is not None and before.client_order_id:
             continue
         position = attributed_position(raw, whose)
+        # Whose it is may be found out later: by evidence, or by the operator who settled an order.
+        if unchanged and before is not None and _owner(before) == _owner(position):
+            continue
         known[raw.identifier] = position
         states.append((raw.identifier, position))
         change, when_ms = ("opened", raw.time_ms) if before is None else ("changed", read.market_ms)
@@ -208,6 +212,10 @@ def _remembered(old: dict[int, int], new: dict[int, int], oldest_ms: int) -> dic
     if not new:
         return old
     return {ticket: ms for ticket, ms in {**old, **new}.items() if ms >= oldest_ms or ticket in new}
+
+
+def _owner(position: Position) -> tuple[str, str]:
+    return position.strategy, position.client_order_id
 
 
 def _position_facts(position: Position) -> tuple[object, ...]:

@@ -18,7 +18,19 @@ from mt5bus.home import Home
 from mt5bus.settings import Settings
 from protocol.errors import NotFound, NotReady
 from protocol.loop import Loop
-from protocol.messages import Account, Deal, Done, Event, IntentEvent, Order, OrderCounts, Position, Quote, Reconnect
+from protocol.messages import (
+    Account,
+    Deal,
+    Done,
+    Event,
+    IntentEvent,
+    Order,
+    OrderCounts,
+    Position,
+    Quote,
+    Reconnect,
+    UnsettledOrder,
+)
 from protocol.service import Caller, Service
 
 LAST_DEALS = 10
@@ -203,6 +215,10 @@ class Trading:
     def intent(self, client_order_id: str) -> IntentEvent | None:
         """Return where one of our orders stands."""
         return self.desk.intent(client_order_id)
+
+    def unsettled(self) -> tuple[UnsettledOrder, ...]:
+        """Return our orders without an outcome, each with its evidence."""
+        return self.desk.unsettled()
 
     def open_intents(self, strategy: str) -> tuple[IntentEvent, ...]:
         """Return live intents and those of the last day, of one strategy or (empty) of all."""

@@ -33,6 +33,8 @@ COMMANDS: dict[str, Command] = {
     "halt": Command("broker_adapter.cli", "Stop new orders; --flatten also closes our positions."),
     "resume": Command("broker_adapter.cli", "Allow orders again."),
     "arm": Command("broker_adapter.cli", "Allow orders on a real account."),
+    "orders": Command("broker_adapter.cli", "List our orders without an outcome, with their evidence."),
+    "settle": Command("broker_adapter.cli", "End an unknown or ambiguous order by your word."),
     "record": Command("mt5bus.commands.record", "Record the bus into capture files."),
     "replay": Command("mt5bus.commands.replay", "Play a capture to live nodes."),
     "inspect": Command("mt5bus.commands.inspect", "Show what a capture holds."),

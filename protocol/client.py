@@ -55,6 +55,7 @@ from protocol.messages import (
     GetSnapshot,
     GetStatus,
     GetTicks,
+    GetUnsettled,
     Health,
     InstrumentReply,
     IntentEvent,
@@ -74,6 +75,7 @@ from protocol.messages import (
     Reply,
     Request,
     RestartNode,
+    SettleOrder,
     SetTradingMode,
     Snapshot,
     StatusReply,
@@ -82,6 +84,8 @@ from protocol.messages import (
     SymbolMatch,
     Symbols,
     Ticks,
+    Unsettled,
+    UnsettledOrder,
 )
 from protocol.sockets import Context
 from protocol.ticks import RATE_DTYPE, TICK_DTYPE, TickArray, rates_array, ticks_array
@@ -98,7 +102,7 @@ Moment = datetime | int
 R = TypeVar("R", bound=Reply)
 
 _FAILED = frozenset({"refused", "rejected", "not_executed"})
-_UNKNOWN = frozenset({"unknown", "ambiguous"})
+_UNKNOWN = frozenset({"unknown", "ambiguous", "unresolved"})
 
 
 class Addresses(NamedTuple):
@@ -448,6 +452,21 @@ class BusClient:
             NotFound: The adapter never got it: it took no effect.
         """
         return self._query(OrderReply, GetIntent, client_order_id=client_order_id).outcome
+
+    def unsettled(self) -> tuple[UnsettledOrder, ...]:
+        """Return our orders whose outcome is not known, each with what the account shows of it."""
+        return self._query(Unsettled, GetUnsettled).orders
+
+    def settle(self, client_order_id: str, outcome: str, *, reason: str = "") -> str:
+        """End an unknown or ambiguous order as ``done`` or ``not_executed``, by your word; return where it stands.
+
+        Look into the terminal first: after ``not_executed`` whoever sent it may send it again.
+
+        Raises:
+            NotFound: There is no such order.
+            StateConflict: Its outcome is known, or still to come.
+        """
+        return self._command(SettleOrder, {"client_order_id": client_order_id, "outcome": outcome, "reason": reason})
 
     # The adapter and the system
 

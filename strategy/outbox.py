@@ -29,6 +29,10 @@ INQUIRY_MAX_S = 5.0
 NOT_FOUND_NEEDED = 2  # the second answer comes after the adapter has had a turn to read what was still in its socket
 MAX_SIGNALS = 10_000
 SIGNAL_RETRY_S = 1.0
+FORGOTTEN = (
+    "the adapter has begun a new journal and does not know this order: whether it took effect is for a person to say. "
+    "Look at the account"
+)
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +47,7 @@ class _Order:
         self.request = request
         self.deadline_ns = deadline_ns
         self.sent = False
+        self.may_be_forgotten = False  # the adapter that had it may have lost its journal since
         self.error: BusError | None = None
         self.not_found = 0
         self.inquiries = 0
@@ -54,7 +59,8 @@ class Outbox:
     Args:
         orders: Asks the adapter's orders socket.
         queries: Asks its queries socket.
-        on_refused: Called with an order that had no effect, an error code and a text for people.
+        on_refused: Called with an order that had no effect, an error code and a text for people; with the code
+            ``unknown_outcome`` nobody can tell whether it had.
         on_outcome: Called with a refusal that the adapter itself has stored.
 
     Attributes:
@@ -87,15 +93,28 @@ class Outbox:
             self._open[request.client_order_id] = order
             self._try(order)
 
-    def recover(self, request: Request) -> None:
-        """Find out about an order of an earlier life, which may or may not have been sent; report a signal again."""
+    def recover(self, request: Request, *, same_log: bool = True) -> None:
+        """Find out about an order of an earlier life, which may or may not have been sent; report a signal again.
+
+        Unless it is the `same_log`, an adapter that does not know the order may have had it all the same.
+        """
         if isinstance(request, ReportSignal):
             self._queue_signal(request)
         elif isinstance(request, OrderRequest):
             order = _Order(request, deadline_ns=0)
             order.sent = True
+            order.may_be_forgotten = not same_log
             self._open[request.client_order_id] = order
             self._inquire(order)
+
+    def log_changed(self) -> None:
+        """Note that the adapter has begun a new journal: what it does not know now may have taken effect before."""
+        for order in self._open.values():
+            order.may_be_forgotten = order.may_be_forgotten or order.sent
+
+    def has(self, client_order_id: str) -> bool:
+        """Say whether the order's fate is being found out."""
+        return client_order_id in self._open
 
     def heard(self, client_order_id: str) -> None:
         """Note that the event stream has spoken about an order: the adapter has it, nothing needs to be asked."""
@@ -184,7 +203,9 @@ class Outbox:
 
     def _refuse_unknown(self, order: _Order) -> None:
         error = order.error
-        if error is None:
+        if order.may_be_forgotten:
+            self._refuse(order, UnknownOutcome.code, FORGOTTEN)
+        elif error is None:
             self._refuse(order, "no_answer", "it was decided before a restart and never reached the adapter")
         elif isinstance(error, TryAgainLater):
             self._refuse(order, error.code, f"it never reached the adapter and its time to live is over: {error.text}")

@@ -19,8 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from market.instrument import Instrument
 from mt5bus.settings import StrategySettings
+from protocol.errors import UnknownOutcome
 from protocol.event_follower import Asks
 from protocol.loop import Loop
 from protocol.messages import (
@@ -58,12 +61,12 @@ from strategy.loading import packed_parameters
 from strategy.market_clock import MarketClock
 from strategy.observing import Observer
 from strategy.order_ids import AccountKey
-from strategy.outbox import Outbox
+from strategy.outbox import FORGOTTEN, Outbox
 from strategy.past import PastReader
 from strategy.recovery import identity, unsettled
 from strategy.saved_state import VERSION, SavedState, StateFile
 from strategy.sdk import Strategy
-from strategy.world import refused
+from strategy.world import UNRESOLVED, refused
 
 MAX_WAITING = 20_000
 
@@ -184,9 +187,30 @@ class Runner:
         if self._dispatcher is None:
             self._join(snapshot)
         elif self._is_same_account(snapshot.account):
+            renewed = snapshot.log_id != self._heard.log_id
             self._heard = EventPosition(snapshot.log_id, snapshot.offset)
             self._hear(snapshot.intents)
             self._arrive(Joined(snapshot))
+            if renewed:
+                self._end_forgotten(self._dispatcher, snapshot)
+
+    def _end_forgotten(self, dispatcher: Dispatcher, snapshot: Snapshot) -> None:
+        """End the orders that a new journal of the adapter does not know: nothing will ever tell of them."""
+        self._outbox.log_changed()
+        known = {intent.client_order_id for intent in snapshot.intents}
+        for order in dispatcher.world.in_flight():
+            name = order.client_order_id
+            if name in known or self._outbox.has(name):
+                continue
+            log.error("an order was forgotten by the adapter", extra={"strategy": self.name, "order": name})
+            outcome = msgspec.structs.replace(
+                order,
+                state=UNRESOLVED,
+                code=UnknownOutcome.code,
+                text=FORGOTTEN,
+                time_ms=self._wires.market.now_ms(),
+            )
+            self._arrive(Refused(outcome))
 
     def on_event(self, event: Event) -> None:
         """Take the next entry of the event log."""
@@ -302,7 +326,7 @@ class Runner:
         self._dispatch(Joined(snapshot))
         self._told = EventPosition(snapshot.log_id, told)
         for decision in open_ones:
-            self._outbox.recover(decision.request())
+            self._outbox.recover(decision.request(), same_log=saved.log_id in {"", snapshot.log_id})
         log.info(
             "a strategy joined",
             extra={

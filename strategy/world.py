@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from market.instrument import Instrument
+from protocol.errors import UnknownOutcome
 from protocol.messages import (
     Account,
     CancelOrder,
@@ -33,7 +34,8 @@ from protocol.messages import (
 from strategy.inputs import PositionMark
 
 REQUESTED = "requested"
-FINAL_STATES = frozenset({"refused", "done", "rejected", "not_executed"})
+UNRESOLVED = "unresolved"
+FINAL_STATES = frozenset({"refused", "done", "rejected", "not_executed", UNRESOLVED})
 _KEPT = 5_000  # outcomes and closed positions remembered, newest first
 _AWAIT_MS = 30_000  # a filled order's position is awaited so long before the symbol is free again
 _ENTRY_OUT = 1
@@ -90,6 +92,8 @@ class World:
         known = self.orders.get(outcome.client_order_id)
         if known is not None and known.state == outcome.state:
             return False
+        if known is not None and outcome.state == UNRESOLVED and known.state in FINAL_STATES:
+            return False  # what was certain stays so, whatever is forgotten later
         self._remember(outcome)
         filled = outcome.state == "done" and outcome.action == "open" and outcome.position
         if filled and outcome.position not in self.positions and outcome.position not in self._closed:
@@ -149,6 +153,10 @@ class World:
             self.quotes[quote.symbol] = quote
         for instrument in instruments:
             self.instruments[instrument.symbol] = instrument
+
+    def in_flight(self) -> tuple[IntentEvent, ...]:
+        """Return our orders without a final outcome, oldest first."""
+        return tuple(self.orders[identifier] for identifier in self._in_flight)
 
     def busy(self, symbol: str, *, now_ms: int) -> bool:
         """Return whether an order of ours on `symbol` has no final outcome yet, or its position does not show yet."""
@@ -257,7 +265,6 @@ def _as_requested(request: OrderRequest, symbol: str) -> IntentEvent:
 
 
 def refused(request: OrderRequest, *, symbol: str, code: str, text: str, time_ms: int) -> IntentEvent:
-    """Return the outcome of an order that never took effect and of which only this node knows."""
-    return msgspec.structs.replace(
-        _as_requested(request, symbol), state="refused", code=code, text=text, time_ms=time_ms
-    )
+    """Return the outcome of an order of which only this node knows: it never took effect, or nobody can tell."""
+    state = UNRESOLVED if code == UnknownOutcome.code else "refused"
+    return msgspec.structs.replace(_as_requested(request, symbol), state=state, code=code, text=text, time_ms=time_ms)

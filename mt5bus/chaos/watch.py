@@ -20,7 +20,7 @@ from supervisor.status import SystemStatus
 POLL_S = 0.25
 _ANSWER_S = 1.0
 _FRESH_S = 1.0  # an answer older than this says nothing about now
-_FINAL = frozenset({"refused", "done", "rejected", "not_executed"})
+_FINAL = frozenset({"refused", "done", "rejected", "not_executed", "unresolved"})
 
 
 class Outage(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ from protocol.messages.orders import (
     OrderRequest,
     Reconnect,
     ReportSignal,
+    SettleOrder,
     SetTradingMode,
     SubmitOrder,
 )
@@ -63,6 +64,7 @@ from protocol.messages.queries import (
     GetSnapshot,
     GetTickRange,
     GetTicks,
+    GetUnsettled,
     Health,
     InstrumentReply,
     LinkHealth,
@@ -74,6 +76,8 @@ from protocol.messages.queries import (
     Snapshot,
     Symbols,
     Ticks,
+    Unsettled,
+    UnsettledOrder,
 )
 from protocol.messages.streams import BarUpdate, Beacon, StateUpdate, TickBatch
 from protocol.messages.values import Account, Deal, Order, Position, Quote, SymbolMatch
@@ -114,6 +118,7 @@ __all__ = [
     "GetStatus",
     "GetTickRange",
     "GetTicks",
+    "GetUnsettled",
     "Goodbye",
     "Health",
     "Hello",
@@ -147,6 +152,7 @@ __all__ = [
     "Request",
     "RestartNode",
     "SetTradingMode",
+    "SettleOrder",
     "SignalEvent",
     "Snapshot",
     "StateUpdate",
@@ -160,4 +166,6 @@ __all__ = [
     "Symbols",
     "TickBatch",
     "Ticks",
+    "Unsettled",
+    "UnsettledOrder",
 ]

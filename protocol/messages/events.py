@@ -55,8 +55,8 @@ class IntentEvent(msgspec.Struct, frozen=True, array_like=True, tag="intent"):
     Attributes:
         client_order_id: The caller's id, unique for 90 days.
         action: ``open``, ``close``, ``modify_position``, ``pending``, ``modify_order``, ``cancel``.
-        state: ``refused``, ``intended``, ``sent``, ``done``, ``rejected``, ``unknown``, ``ambiguous`` or
-            ``not_executed``.
+        state: ``refused``, ``intended``, ``sent``, ``done``, ``rejected``, ``unknown``, ``ambiguous``,
+            ``not_executed`` or ``unresolved``.
         side: ``buy``, ``sell`` or empty.
         volume, price, sl, tp: As requested (lots; 0 = none); an addition to a netting position has that one's SL, TP.
         retcode: The terminal's trade retcode, 0 where none was given.

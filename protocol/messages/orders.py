@@ -132,6 +132,18 @@ class ArmAccount(Request, frozen=True, array_like=True):
     armed: bool = True
 
 
+class SettleOrder(Request, frozen=True, array_like=True):
+    """End an unknown or ambiguous order by the operator's word: he has looked into the terminal.
+
+    `outcome`: ``done`` or ``not_executed``.
+    """
+
+    kind: ClassVar[str] = "settle_order"
+    client_order_id: ClientOrderId
+    outcome: Name
+    reason: Annotated[str, Meta(max_length=256)] = ""
+
+
 class Reconnect(Request, frozen=True, array_like=True):
     """Attach to the terminal anew at once, closing the circuit breaker."""
 

@@ -254,6 +254,40 @@ class GetIntent(Request, frozen=True, array_like=True):
     client_order_id: Name
 
 
+class GetUnsettled(Request, frozen=True, array_like=True):
+    """Ask for our orders whose outcome is not known, and those watched for a late fill."""
+
+    kind: ClassVar[str] = "get_unsettled"
+
+
+class UnsettledOrder(Value, frozen=True, array_like=True):
+    """One of our orders without an outcome (see docs/orders.md).
+
+    Attributes:
+        outcome: Where it stands.
+        created_ms: When it was taken, market time, UTC.
+        magic, comment: What it carries to the broker.
+        evidence: What the account shows of it, for people.
+        waits_for: What its outcome waits for, for people.
+        watch_until_ms: Wall clock until which it is watched, UTC; 0 if it is not.
+    """
+
+    outcome: IntentEvent
+    created_ms: int
+    magic: int
+    comment: str
+    evidence: str
+    waits_for: str
+    watch_until_ms: int = 0
+
+
+class Unsettled(Reply, frozen=True, array_like=True):
+    """Orders without an outcome, oldest first."""
+
+    kind: ClassVar[str] = "unsettled"
+    orders: tuple[UnsettledOrder, ...]
+
+
 class CalculateMargin(Request, frozen=True, array_like=True):
     """Ask the terminal for margin and, with `price_close` not 0, profit of a deal. `side`: ``buy`` or ``sell``."""
 

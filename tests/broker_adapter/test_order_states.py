@@ -38,8 +38,10 @@ def test_a_refused_rejected_or_done_order_never_becomes_undecided_again() -> Non
             assert not may_follow(before, after)
 
 
-def test_only_evidence_or_a_definite_answer_claims_that_nothing_happened() -> None:
-    assert {row.before for row in TRANSITIONS if row.after is State.NOT_EXECUTED} == {State.UNKNOWN}
+def test_only_evidence_an_operator_or_a_definite_answer_claims_that_nothing_happened() -> None:
+    rows = {row.before: row.reason for row in TRANSITIONS if row.after is State.NOT_EXECUTED}
+    assert set(rows) == {State.UNKNOWN, State.AMBIGUOUS}
+    assert rows[State.AMBIGUOUS] == "the operator says so"
     assert not may_follow(State.INTENDED, State.NOT_EXECUTED)
     assert not may_follow(State.SENT, State.NOT_EXECUTED)
 

@@ -245,6 +245,21 @@ def test_halting_flattens_and_survives_a_kill(adapter: Adapter) -> None:
     assert submit(adapter, "resumed").state == "done"
 
 
+def test_an_operator_lists_and_cannot_settle_what_is_settled(adapter: Adapter) -> None:
+    def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        place = ["--home", str(adapter.home), "--config", str(adapter.config)]
+        command = [sys.executable, "-P", "-m", "mt5bus", name, *place, *arguments]
+        return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=60, check=False)
+
+    listed = run("orders")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert all(line.split()[1] == "not_executed" for line in listed.stdout.splitlines() if not line.startswith(" "))
+    refused = run("settle", "resumed", "--as", "not-executed", "--reason", "a test")
+    assert refused.returncode == 1
+    assert "resumed is done already" in refused.stderr
+    assert adapter.state("resumed").state == "done"
+
+
 def test_at_the_end_events_and_terminal_agree(adapter: Adapter) -> None:
     events = adapter.bus.events(0)
     assert [event.offset for event in events] == list(range(1, len(events) + 1))

@@ -64,6 +64,7 @@ INSTRUMENT = Instrument(
     path="Forex\\Majors\\EURUSD",
 )
 INTENT = m.IntentEvent("a1b2", "confluence", "open", "done", "EURUSD", "buy", 0.1, 0.0, 1.08, 1.095, 10009)
+UNSETTLED = m.UnsettledOrder(INTENT, 1_700_000_000_000, 12345, "mb00000001", "no trace", "120 s of connection", 7)
 SIGNAL = m.SignalEvent(
     "s-1", "confluence", "EURUSD", "S5", 1_700_000_000_000, 1, 0.75, 1.0851, {"rsi": 61.5}, True, "a1b2"
 )
@@ -173,6 +174,8 @@ MESSAGES: dict[str, m.Message] = {
     "get_instrument": m.GetInstrument(1, "EURUSD"),
     "instrument": m.InstrumentReply(1, INSTRUMENT),
     "get_intent": m.GetIntent(1, "a1b2"),
+    "get_unsettled": m.GetUnsettled(1),
+    "unsettled": m.Unsettled(1, (UNSETTLED,)),
     "calculate_margin": m.CalculateMargin(1, "EURUSD", "buy", 0.1, 1.1, 1.2),
     "margin": m.MarginReply(1, 108.5, 1000.0),
     "get_health": m.GetHealth(1),
@@ -190,6 +193,7 @@ MESSAGES: dict[str, m.Message] = {
     "report_signal": m.ReportSignal(1, SIGNAL),
     "set_trading_mode": m.SetTradingMode(1, "halted", "news", flatten=True),
     "arm_account": m.ArmAccount(1, 5_012_345),
+    "settle_order": m.SettleOrder(1, "a1b2", "not_executed", "seen in the terminal"),
     "reconnect": m.Reconnect(1),
     "get_status": m.GetStatus(1),
     "status": m.StatusReply(1, b'{"nodes":[]}'),

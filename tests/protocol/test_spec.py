@@ -34,6 +34,7 @@ VALUES: tuple[type[msgspec.Struct], ...] = (
     messages.Quote,
     messages.SymbolMatch,
     messages.LinkHealth,
+    messages.UnsettledOrder,
     messages.StreamReport,
     messages.OrderCounts,
     Instrument,

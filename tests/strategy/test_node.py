@@ -24,7 +24,7 @@ from strategy.runner import Runner
 from strategy.sdk import Context, Strategy
 from tests.strategy.example_strategies import Eager, OnEveryBar, Raises, Recorder
 from tests.strategy.fake_adapter import FakeAdapter, Journal, free_ports
-from tests.strategy.samples import PERIOD_MS, START_MS, account, bar, class_path, example_path, position
+from tests.strategy.samples import PERIOD_MS, START_MS, account, bar, class_path, example_path, intent, position
 
 DEADLINE_S = 20.0
 
@@ -371,6 +371,22 @@ def test_new_event_log_is_a_resync_that_tells_the_differences(system: System) ->
     system.journal.positions[5] = position(5)
     system.start_adapter()
     system.until_seen("position opened 5 of 1")
+
+
+def test_order_that_a_new_journal_does_not_know_is_unresolved_and_no_longer_in_the_way(system: System) -> None:
+    adapter = system.start_adapter()
+    system.start_node(Recorder)
+    system.until_live()
+    for state in ("intended", "unknown"):
+        adapter.event(intent("a", state))
+    adapter.event(intent("b", "done"))
+    system.until_seen("order b done")
+    system.stop_adapter()
+    system.journal.log_id = "log2"
+    system.start_adapter()
+    system.until_seen("order a unresolved unknown_outcome")
+    assert system.strategy.seen.count("order b done") == 1
+    assert not any(line.startswith("order b u") for line in system.strategy.seen)
 
 
 def test_ticks_reach_a_strategy_that_takes_them_in_order_and_are_logged_once(system: System) -> None:

@@ -259,3 +259,19 @@ def test_closed_outbox_asks_nothing(desk: Desk) -> None:
     desk.orders.answer(NoAnswer("silence"))
     desk.advance(10.0)
     assert len(desk.orders.asked) == 1
+
+
+@pytest.mark.parametrize("recovered", [True, False])
+def test_order_unknown_to_a_new_journal_is_not_called_refused(desk: Desk, *, recovered: bool) -> None:
+    if recovered:
+        desk.outbox.recover(ORDER, same_log=False)
+    else:
+        desk.outbox.send(ORDER)
+        desk.orders.answer(NoAnswer("silence"))
+        desk.outbox.log_changed()
+        desk.advance(3.0)
+    assert desk.outbox.has("id1")
+    for _ in range(module.NOT_FOUND_NEEDED):
+        desk.queries.answer(NotFound("no order id1"))
+        desk.advance(module.INQUIRY_MAX_S)
+    assert desk.refused == ["id1 unknown_outcome"]
