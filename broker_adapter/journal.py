@@ -25,7 +25,7 @@ from broker_adapter.sole_owner import lock_folder
 from broker_adapter.witnesses import first_intent_number
 from protocol.clock import Clock
 from protocol.errors import InitialisationFailed, NotReady
-from protocol.messages import Event, EventBody, Order, OrderCounts, Position
+from protocol.messages import Consumer, Event, EventBody, Order, OrderCounts, Position
 
 FILE_NAME = "journal.sqlite"
 CAPACITY = 1024  # batches on their way to the disk before new ones are refused
@@ -151,6 +151,31 @@ class Journal:
         """Offset of the oldest event the log still has; 0 if none."""
         return int(self._reader.execute("SELECT coalesce(min(offset), 0) FROM events").fetchone()[0])
 
+    @property
+    def used_bytes(self) -> int:
+        """What events, intents and all else take on disk, free pages not counted."""
+        return (self._pragma("page_count") - self._pragma("freelist_count")) * self._pragma("page_size")
+
+    @property
+    def free_bytes(self) -> int:
+        """What the file takes on disk and does not use."""
+        return self._pragma("freelist_count") * self._pragma("page_size")
+
+    def oldest_events(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Return offset and time of writing (wall clock) of the oldest events after `after`, in order."""
+        query = "SELECT offset, recorded_ms FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
+        return self._reader.execute(query, (after, limit)).fetchall()
+
+    def consumers(self) -> tuple[Consumer, ...]:
+        """Return the registered consumers of the event log, by name."""
+        rows = self._reader.execute(
+            "SELECT name, offset, missed, registered_ms, acknowledged_ms FROM consumers ORDER BY name"
+        )
+        return tuple(
+            Consumer(name, offset, max(0, self._last_offset - offset), missed, registered_ms, acknowledged_ms)
+            for name, offset, missed, registered_ms, acknowledged_ms in rows
+        )
+
     def events_after(self, offset: int, limit: int) -> tuple[Event, ...]:
         """Return up to `limit` events after `offset`, none newer than `last_offset`."""
         rows = self._reader.execute(
@@ -212,9 +237,11 @@ class Journal:
     def last_recorded_ms(self, server: str, login: int) -> int:
         """Return when the account's last recorded deal or final order was, market time; before the first of them when
         its first event was, and 0 if it has none."""
-        mine = "FROM events WHERE server = ? AND login = ?"
+        mine, dropped = "FROM events WHERE server = ? AND login = ?", "FROM dropped WHERE server = ? AND login = ?"
         queries = (
             f"SELECT market_ms {mine} AND (key GLOB 'deal:*' OR key GLOB 'final_order:*') ORDER BY offset DESC LIMIT 1",
+            f"SELECT recorded_ms {dropped} AND recorded_ms != 0",
+            f"SELECT first_ms {dropped}",
             f"SELECT market_ms {mine} ORDER BY offset LIMIT 1",
         )
         for query in queries:
@@ -232,6 +259,9 @@ class Journal:
         """Return all named values whose key starts with `prefix`."""
         rows = self._reader.execute("SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
         return {str(key): str(value) for key, value in rows}
+
+    def _pragma(self, name: str) -> int:
+        return int(self._reader.execute(f"PRAGMA {name}").fetchone()[0])
 
     def _one(self, condition: str, value: str | int) -> Intent | None:
         # `condition` is one of the constants above, never input.

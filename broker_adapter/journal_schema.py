@@ -6,12 +6,15 @@ an older adapter would not know what it must not lose.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import uuid
 from pathlib import Path
 
 from broker_adapter.witnesses import first_intent_number
 from protocol.errors import InitialisationFailed
+
+log = logging.getLogger(__name__)
 
 APPLICATION_ID = 0x6D743562  # "mt5b"
 
@@ -31,12 +34,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE known (server TEXT NOT NULL, login INTEGER NOT NULL, kind TEXT NOT NULL, "
         "ticket INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (server, login, kind, ticket)) WITHOUT ROWID",
     ),
+    (
+        # Who reads the event log, and how far; see docs/decisions/0008.
+        "CREATE TABLE consumers (name TEXT PRIMARY KEY, offset INTEGER NOT NULL, missed INTEGER NOT NULL, "
+        "registered_ms INTEGER NOT NULL, acknowledged_ms INTEGER NOT NULL) WITHOUT ROWID",
+        # What events that were dropped leave behind: that they were told, and how far an account was recorded.
+        "CREATE TABLE told (digest BLOB PRIMARY KEY, expires_ms INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX told_expires ON told (expires_ms)",
+        "CREATE TABLE dropped (server TEXT NOT NULL, login INTEGER NOT NULL, first_ms INTEGER NOT NULL, "
+        "recorded_ms INTEGER NOT NULL, PRIMARY KEY (server, login)) WITHOUT ROWID",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 
 # Reading the whole file finds damage before it is built upon; beyond this size it would delay every start by seconds,
 # and damage is then found where it is read.
 _CHECKED_BYTES = 256 * 1024 * 1024
+# A write-ahead log that grew while a reader held it is cut back to this at its next reset.
+_WAL_BYTES = 16 * 1024 * 1024
+_INCREMENTAL = 2  # PRAGMA auto_vacuum: freed pages are given back in small portions
 
 
 def open_for_writing(path: Path, *, wall_ms: int) -> sqlite3.Connection:
@@ -98,12 +114,30 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, wall_ms: int) -> Non
             f"run the newer mt5bus that wrote it",
             {"file": str(path), "version": str(version)},
         )
+    _vacuum_in_portions(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA fullfsync = ON")
     if tables:
         _check(connection, path)
     _migrate(connection, version, wall_ms=wall_ms)
+
+
+def _vacuum_in_portions(connection: sqlite3.Connection, path: Path) -> None:
+    """Let freed pages be given back little by little. A file of before that is written anew for it, once.
+
+    Where that cannot be (it takes room for a second copy, and time), freed pages are used again, only not given back.
+    """
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == _INCREMENTAL:
+        return
+    connection.execute(f"PRAGMA auto_vacuum = {_INCREMENTAL}")
+    if not connection.execute("PRAGMA page_count").fetchone()[0] or path.stat().st_size > _CHECKED_BYTES:
+        return
+    try:
+        connection.execute("VACUUM")
+    except sqlite3.OperationalError as error:
+        log.warning("the journal could not be written anew: it will not shrink", extra={"reason": str(error)})
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

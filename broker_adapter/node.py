@@ -135,6 +135,11 @@ class AdapterNode:
             bind_router(context, settings.bus.bound.orders, identity=identity, domain="trade"),
             adapter=adapter.name,
         )
+        self.query_service = Service(
+            loop,
+            bind_router(context, settings.bus.bound.queries, identity=identity, domain="query"),
+            adapter=adapter.name,
+        )
         self.trading = Trading(
             loop,
             settings,
@@ -147,6 +152,7 @@ class AdapterNode:
             ticks=self.ticks,
             poll=self.trade_poll,
             service=self.order_service,
+            queries=self.query_service,
         )
         self.condition_watch = ConditionWatch(
             loop,
@@ -156,11 +162,6 @@ class AdapterNode:
             catalogue=self.catalogue,
             clock=self.clock,
             newest_tick_ms=lambda: self.ticks.newest_wall_ms,
-        )
-        self.query_service = Service(
-            loop,
-            bind_router(context, settings.bus.bound.queries, identity=identity, domain="query"),
-            adapter=adapter.name,
         )
         self.queries = Queries(
             self.query_service,
@@ -248,6 +249,7 @@ class AdapterNode:
             "bars_completed": self.bars.completed,
             "bars_missed": self.bars.missed,
             "events": self.streams.events_published,
+            "events_dropped": self.trading.retention.dropped,
             "tick_polls": self.ticks.polls,
             "tick_poll_failures": self.ticks.failures,
             "account_polls": self.trade_poll.polls,

@@ -19,7 +19,7 @@ from broker_adapter.link_results import LinkResult
 from broker_adapter.server_clock import ServerClock
 from broker_adapter.streams import Streams
 from mt5bus.settings import Adapter
-from protocol.errors import BusError, NotFound, ValidationFailed
+from protocol.errors import BusError, EventsGone, NotFound, ValidationFailed
 from protocol.messages import (
     Account,
     AccountReply,
@@ -200,8 +200,15 @@ class Queries:
             )
         if asked.after < 0:
             raise ValidationFailed("after is negative: 0 asks for the log's beginning", {"field": "after"})
+        first = view.first_offset
+        if asked.log_id and asked.after + 1 < first:
+            # Who names the log goes on from a position in it: an answer with a hole would be a loss that nobody sees.
+            raise EventsGone(
+                f"events {asked.after + 1} to {first - 1} are no longer kept: take a snapshot and go on from it",
+                {"log_id": view.log_id, "first_offset": str(first), "last_offset": str(view.last_offset)},
+            )
         events = view.events_after(asked.after, asked.limit)
-        return Events(asked.id, view.log_id, view.first_offset, view.last_offset, events)
+        return Events(asked.id, view.log_id, first, view.last_offset, events)
 
     def _account(self, asked: GetAccount, _caller: Caller) -> Reply:
         return AccountReply(asked.id, self._known_account())

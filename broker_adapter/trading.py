@@ -5,6 +5,7 @@ from __future__ import annotations
 from broker_adapter.alerts import StandingAlerts
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
+from broker_adapter.event_retention import EventRetention
 from broker_adapter.journal import Journal
 from broker_adapter.order_desk import OrderDesk
 from broker_adapter.order_service import OrderService
@@ -106,6 +107,7 @@ class Trading:
         ticks: TickFeed,
         poll: TradePoll,
         service: Service,
+        queries: Service,
     ) -> None:
         self._poll = poll
         self._connection = connection
@@ -121,6 +123,9 @@ class Trading:
         )
         self.alerts = StandingAlerts(
             self._journal, commit=self.desk.commit_new, market_ms=clock.market_ms, account=self._account_of_alerts
+        )
+        self.retention = EventRetention(
+            loop, self._journal, self.alerts, settings.adapter, queries=queries, orders=service
         )
         OrderService(service, self.desk)
         service.handle(Reconnect, self._on_reconnect)

@@ -16,6 +16,7 @@ from ml_logger.errors import StoreUnavailable
 from ml_logger.rows import Account, Batch
 from ml_logger.store import Counts, Store
 from mt5bus.settings import Logger
+from protocol.acknowledger import Acknowledger
 from protocol.errors import BusError
 from protocol.event_follower import Asks
 from protocol.loop import Loop
@@ -114,6 +115,7 @@ class Recorder:
         self._attempt = 0
         self._retry_s = STORE_RETRY_FIRST_S
         self._closed = False
+        self._acknowledger = Acknowledger(loop, queries)
         self.trouble = ""
 
     def start(self) -> None:
@@ -129,6 +131,7 @@ class Recorder:
         """Commit what is at hand and leave."""
         self.flush()
         self._closed = True
+        self._acknowledger.close()
         self._leave()
         self._close_left()
         self._close_store()
@@ -241,6 +244,8 @@ class Recorder:
             self._stall(error)
             return False
         self._held = batch.position or self._held
+        if batch.position is not None:
+            self._acknowledger.stored(batch.position)
         self._worked(len(batch))
         return True
 
@@ -314,6 +319,7 @@ class Recorder:
         self._retry_s = STORE_RETRY_FIRST_S
         self.trouble = ""
         self._held = position
+        self._acknowledger.stored(position)
         self._batch = Batch(self._adapter)
         self._account, self._epoch, self._bar_gaps = None, 0, 0
         self._backfill = Backfill(

@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "arm": Command("broker_adapter.cli", "Allow orders on a real account."),
     "orders": Command("broker_adapter.cli", "List our orders without an outcome, with their evidence."),
     "settle": Command("broker_adapter.cli", "End an unknown or ambiguous order by your word."),
+    "consumers": Command("broker_adapter.consumer_commands", "Show who reads the event log; forget one that is gone."),
     "record": Command("mt5bus.commands.record", "Record the bus into capture files."),
     "replay": Command("mt5bus.commands.replay", "Play a capture to live nodes."),
     "inspect": Command("mt5bus.commands.inspect", "Show what a capture holds."),

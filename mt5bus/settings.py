@@ -235,6 +235,16 @@ class Adapter(Section, frozen=True):
     watch_days: Annotated[int, Meta(ge=1, le=90, description="then still watched for a late fill: days")] = 7
     order_ttl_ms: Annotated[Milliseconds, Meta(description="time to live of an order that names none: ms")] = 5_000
     ids_kept_days: Annotated[int, Meta(ge=1, le=3650, description="client order ids are remembered: days")] = 90
+    events_kept_days: Annotated[
+        int, Meta(ge=1, le=3650, description="older events leave the log once every consumer has them: days")
+    ] = 30
+    journal_max_mb: Annotated[
+        int, Meta(ge=8, le=1_000_000, description="above it events leave the log sooner, oldest first: 10^6 bytes")
+    ] = 256
+    journal_hard_max_mb: Annotated[
+        int,
+        Meta(ge=8, le=1_000_000, description="above it they leave also unread, with an alert: 10^6 bytes"),
+    ] = 1024
     server_time: Annotated[
         str, Meta(min_length=1, description="broker's clock: auto, ny+7, eu+2, or a fixed one such as utc+3")
     ] = "auto"

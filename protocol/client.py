@@ -25,7 +25,7 @@ import zmq
 
 from protocol import codec, tables
 from protocol.blocking import BlockingRequester, unknown_outcome
-from protocol.errors import DataInvalid, NotFound, ValidationFailed, error_from_code
+from protocol.errors import DataInvalid, EventsGone, NotFound, ValidationFailed, error_from_code
 from protocol.keys import KeyStore
 from protocol.messages import (
     MAX_PAGE,
@@ -35,13 +35,16 @@ from protocol.messages import (
     CalculateMargin,
     CancelOrder,
     ClosePosition,
+    Consumers,
     Deal,
     Deals,
     Done,
     Event,
     Events,
     FindSymbols,
+    ForgetConsumer,
     GetAccount,
+    GetConsumers,
     GetDeals,
     GetEvents,
     GetHealth,
@@ -482,20 +485,33 @@ class BusClient:
         """Return the events after offset `after`, in order, at most `limit`.
 
         Raises:
-            NotFound: Events right after `after` (not 0) are no longer kept.
+            EventsGone: Events right after `after` (not 0) are no longer kept.
         """
         found: list[Event] = []
         while limit is None or len(found) < limit:
             page = self._query(Events, GetEvents, after=after, log_id=log_id)
             if after and page.first_offset > after + 1:
-                raise NotFound(
-                    f"events {after + 1} to {page.first_offset - 1} are no longer kept: go on from a snapshot()"
+                raise EventsGone(
+                    f"events {after + 1} to {page.first_offset - 1} are no longer kept: go on from a snapshot()",
+                    {"log_id": page.log_id, "first_offset": str(page.first_offset)},
                 )
             found.extend(page.events)
             if not page.events or page.events[-1].offset >= page.last_offset:
                 break
             after, log_id = page.events[-1].offset, page.log_id
         return found[:limit]
+
+    def consumers(self) -> Consumers:
+        """Return who reads the event log, and how far each has come."""
+        return self._query(Consumers, GetConsumers)
+
+    def forget_consumer(self, name: str) -> str:
+        """Let the event log keep nothing for a consumer any longer; return what was done.
+
+        Raises:
+            NotFound: None of that name is registered.
+        """
+        return self._command(ForgetConsumer, {"consumer": name})
 
     def reconnect(self) -> str:
         """Let the adapter attach to the terminal anew at once; return what it says."""

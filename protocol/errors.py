@@ -11,6 +11,7 @@
     ├── ChangeTheRequest         the same request will never work
     │   ├── ValidationFailed     a field is wrong; ``details["field"]`` names it
     │   ├── NotFound             the thing asked for does not exist
+    │   │   └── EventsGone       events right after a position are no longer kept: take a snapshot, go on from it
     │   ├── StateConflict        valid in itself, but not now (position closed, id reused)
     │   └── DataInvalid          bytes that are no message, or data that cannot be true
     │       └── UnknownKind      a well-formed frame of a kind this version does not know
@@ -93,6 +94,15 @@ class NotFound(ChangeTheRequest):
     """The symbol, position, order or node asked for does not exist."""
 
     code = "not_found"
+
+
+class EventsGone(NotFound):
+    """Events right after a reader's position are no longer kept: it takes a snapshot and goes on from there.
+
+    ``details`` name ``log_id``, ``first_offset`` and ``last_offset``.
+    """
+
+    code = "events_gone"
 
 
 class StateConflict(ChangeTheRequest):

@@ -1,7 +1,7 @@
 """Joining and following the event log: in order, once, without holes. No socket: it asks through a function.
 
 Joining: hear a beacon or an event, ask for a snapshot "as of N" (or, resuming, for the events since the last one
-handled), apply N + 1 on. A new log, or a consumer ahead of the log, means a full resync.
+handled), apply N + 1 on. A new log, a consumer ahead of the log, or events that are no longer kept mean a full resync.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from protocol.errors import BusError
+from protocol.errors import BusError, EventsGone
 from protocol.loop import Loop
 from protocol.messages import Event, Events, GetEvents, GetSnapshot, Reply, Request, Snapshot
 from protocol.numbering import EventPosition
@@ -73,6 +73,8 @@ class EventFollower:
         self.received = 0
         self.gaps = 0
         self.healed = 0
+        self.skipped = 0
+        """Events passed over by a full resync within one log: the snapshot holds what they led to."""
 
     def close(self) -> None:
         """Ignore what is still on its way."""
@@ -130,7 +132,7 @@ class EventFollower:
             return
         if self.position is not None:
             log.warning(
-                "the event log is not the one followed so far: full resync",
+                "the event log is another one, lost its end, or no longer has the next event: full resync",
                 extra={"followed": self.position.log_id, "offset": self.position.offset, "found": log_id},
             )
         self.live = False
@@ -152,6 +154,10 @@ class EventFollower:
                 on_reply(reply)
 
         def failed(error: BusError) -> None:
+            self._asking = False
+            if isinstance(error, EventsGone) and self.position is not None and not self._closed:
+                self._resync(self.position.log_id)
+                return
             log.info("the event log cannot be read yet: asking again", extra={"error": error.code})
             self._pause()
 
@@ -169,6 +175,8 @@ class EventFollower:
         if not isinstance(reply, Snapshot):
             self._pause()
             return
+        if self.position is not None and self.position.log_id == reply.log_id:
+            self.skipped += max(0, reply.offset - self.position.offset)
         self.position = EventPosition(reply.log_id, reply.offset)
         self._position_epoch = reply.epoch
         self._epoch = max(self._epoch, reply.epoch)

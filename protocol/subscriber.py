@@ -145,7 +145,7 @@ class StreamSubscriber:
             reports.append(StreamReport("bars", received, self._bar_gaps, 0, 0))
         if self._follower is not None:
             f = self._follower
-            reports.append(StreamReport("events", f.received, f.gaps, f.healed, 0))
+            reports.append(StreamReport("events", f.received, f.gaps, f.healed, f.skipped))
         return tuple(reports)
 
     def _topics(self) -> list[bytes]:

@@ -25,12 +25,16 @@ class Topic(NamedTuple):
         """Return the topic's bytes, without the separator.
 
         Raises:
-            ValidationFailed: A part holds a character outside ``A-Z a-z 0-9 _ . # & + -`` or is over 48 long.
+            ValidationFailed: A part holds a character outside ``A-Z a-z 0-9 _ . # & + -`` or is over 48 long, or the
+                whole is over 128.
         """
         for name, part in zip(("kind", "adapter", "symbol"), self, strict=True):
             if not _PART.fullmatch(part):
                 raise ValidationFailed(f"{part!r} cannot stand in a topic as {name}", {"field": name})
-        return f"{VERSION}/{self.kind}/{self.adapter}/{self.symbol}".encode("ascii")
+        encoded = f"{VERSION}/{self.kind}/{self.adapter}/{self.symbol}".encode("ascii")
+        if len(encoded) > MAX_TOPIC_BYTES:
+            raise ValidationFailed(f"a topic of {len(encoded)} bytes; at most {MAX_TOPIC_BYTES} are allowed")
+        return encoded
 
     def subscription(self) -> bytes:
         """Return the prefix that subscribes to this one topic and no longer one."""

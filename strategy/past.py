@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from protocol.errors import BusError
+from protocol.errors import BusError, EventsGone
 from protocol.event_follower import Asks
 from protocol.loop import Loop
 from protocol.messages import Event, Events, GetEvents, GetRates, GetSnapshot, Rates, Reply, Request, Snapshot
@@ -102,9 +102,22 @@ class PastReader:
             if serial == self._serial:
                 self.events(EventPosition(after.log_id, last), upto, on_event=on_event, on_hole=on_hole, done=done)
 
-        self._ask(lambda request_id: GetEvents(request_id, after.offset, after.log_id), answered)
+        def gone(error: EventsGone) -> None:
+            first = int(error.details["first_offset"])
+            on_hole(after.offset + 1, min(upto, first - 1))
+            rest = EventPosition(after.log_id, first - 1)
+            self.events(rest, upto, on_event=on_event, on_hole=on_hole, done=done)
 
-    def _ask(self, make: Callable[[int], Request], on_reply: Callable[[Reply], None], *, failures: int = 0) -> None:
+        self._ask(lambda request_id: GetEvents(request_id, after.offset, after.log_id), answered, on_gone=gone)
+
+    def _ask(
+        self,
+        make: Callable[[int], Request],
+        on_reply: Callable[[Reply], None],
+        *,
+        on_gone: Callable[[EventsGone], None] | None = None,
+        failures: int = 0,
+    ) -> None:
         serial = self._serial
 
         def answered(reply: Reply) -> None:
@@ -112,9 +125,13 @@ class PastReader:
                 on_reply(reply)
 
         def failed(error: BusError) -> None:
-            if serial == self._serial:
-                self._on_trouble(error.text)
-                self._after_pause(failures, lambda: self._ask(make, on_reply, failures=failures + 1))
+            if serial != self._serial:
+                return
+            if on_gone is not None and isinstance(error, EventsGone):
+                on_gone(error)
+                return
+            self._on_trouble(error.text)
+            self._after_pause(failures, lambda: self._ask(make, on_reply, on_gone=on_gone, failures=failures + 1))
 
         self._queries.ask(make, on_reply=answered, on_error=failed, deadline_s=DEADLINE_S)
 

@@ -23,6 +23,7 @@ import msgspec
 
 from market.instrument import Instrument
 from mt5bus.settings import StrategySettings
+from protocol.acknowledger import Acknowledger
 from protocol.errors import UnknownOutcome
 from protocol.event_follower import Asks
 from protocol.loop import Loop
@@ -69,6 +70,7 @@ from strategy.sdk import Strategy
 from strategy.world import UNRESOLVED, refused
 
 MAX_WAITING = 20_000
+_LONGEST_NAME = 64
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +150,7 @@ class Runner:
         self._past = PastReader(wires.loop, wires.queries, on_trouble=self._on_trouble)
         self._dispatcher: Dispatcher | None = None
         self._file: StateFile | None = None
+        self._acknowledger: Acknowledger | None = None
         self._account: AccountKey | None = None
         self._waiting: deque[Input] = deque()
         self._heard = EventPosition("", 0)
@@ -284,6 +287,8 @@ class Runner:
         self.phase, self.detail = "ended", reason
         self._past.cancel()
         self._outbox.close()
+        if self._acknowledger is not None:
+            self._acknowledger.close()
         self._log.close()
 
     # -- joining ------------------------------------------------------------------------------------------------------
@@ -325,6 +330,9 @@ class Runner:
         self._dispatch(began)
         self._dispatch(Joined(snapshot))
         self._told = EventPosition(snapshot.log_id, told)
+        consumer = f"{self.name}/{account.login}@{account.server}"[:_LONGEST_NAME]
+        self._acknowledger = Acknowledger(self._wires.loop, self._wires.queries, consumer=consumer)
+        self._acknowledger.stored(self._told)
         for decision in open_ones:
             self._outbox.recover(decision.request(), same_log=saved.log_id in {"", snapshot.log_id})
         log.info(
@@ -481,7 +489,7 @@ class Runner:
             self._fail(f"save_state raised: {type(error).__name__}: {error}")
             return
         self._log.flush()  # the saved position lies between two records that are in the file
-        file.save(
+        saved = file.save(
             SavedState(
                 version=VERSION,
                 log_id=self._told.log_id,
@@ -492,6 +500,8 @@ class Runner:
                 state=state or None,
             )
         )
+        if saved and self._acknowledger is not None:
+            self._acknowledger.stored(self._told)
 
 
 def _is_older(input: Input, snapshot: Snapshot) -> bool:  # noqa: A002

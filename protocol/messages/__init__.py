@@ -1,6 +1,14 @@
 """Every message of the bus, gathered. `docs/protocol.md` specifies them; a test compares the two."""
 
 from protocol.messages.base import Done, ErrorReply, Message, Reply, Request
+from protocol.messages.consumers import (
+    AcknowledgeEvents,
+    Consumer,
+    Consumers,
+    EventsAcknowledged,
+    ForgetConsumer,
+    GetConsumers,
+)
 from protocol.messages.control import (
     AdapterReport,
     GetStatus,
@@ -86,6 +94,7 @@ __all__ = [
     "MAX_PAGE",
     "Account",
     "AccountReply",
+    "AcknowledgeEvents",
     "AdapterReport",
     "AlertEvent",
     "ArmAccount",
@@ -94,6 +103,8 @@ __all__ = [
     "CalculateMargin",
     "CancelOrder",
     "ClosePosition",
+    "Consumer",
+    "Consumers",
     "Deal",
     "DealEvent",
     "Deals",
@@ -102,8 +113,11 @@ __all__ = [
     "Event",
     "EventBody",
     "Events",
+    "EventsAcknowledged",
     "FindSymbols",
+    "ForgetConsumer",
     "GetAccount",
+    "GetConsumers",
     "GetDeals",
     "GetEvents",
     "GetHealth",

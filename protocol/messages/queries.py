@@ -1,4 +1,4 @@
-"""Requests on the adapter's queries ROUTER (role ``query``), and their replies. None has a side effect.
+"""Requests on the adapter's queries ROUTER (role ``query``), and their replies. None changes anything.
 
 Ranges are UTC milliseconds, both ends inclusive; bulk answers come in pages: ask again from `next_ms`
 (ticks: with `skip`, how many ticks of that millisecond were already taken) while `more` is true.

@@ -13,15 +13,17 @@ from mt5bus.config import Loaded, load
 from mt5bus.errors import ConfigError
 from mt5bus.home import Home
 from protocol import codec
-from protocol.errors import BusError, NotFound
+from protocol.errors import BusError, EventsGone, NotFound
 from protocol.keys import KeyStore
 from protocol.loop import Loop
 from protocol.messages import (
+    AcknowledgeEvents,
     Deal,
     Deals,
     Event,
     EventBody,
     Events,
+    EventsAcknowledged,
     GetDeals,
     GetEvents,
     GetHistoryOrders,
@@ -38,6 +40,7 @@ from protocol.messages import (
     Request,
     Snapshot,
 )
+from protocol.numbering import EventPosition
 from protocol.service import Caller, Service
 from protocol.sockets import bind_router, bind_streams
 from protocol.zap import Gatekeeper
@@ -91,6 +94,7 @@ class FakeAdapter:
         self.closes: dict[int, float] = {}  # of bars in the history, where it is not 1.1
         self.page = 100
         self.refusals: dict[type[Request], BusError] = {}
+        self.acknowledged: dict[str, EventPosition] = {}
         self.asked: Counter[type[Request]] = Counter()
         self.ranges: list[tuple[str, int, int]] = []
         self.pongs: list[Pong] = []
@@ -112,6 +116,7 @@ class FakeAdapter:
         self.loop.watch(self._streams, self._drain_subscriptions)
         self._handle(GetSnapshot, self._snapshot)
         self._handle(GetEvents, self._some_events)
+        self._handle(AcknowledgeEvents, self._acknowledge)
         self._handle(GetRates, self._rates)
         self._handle(GetDeals, self._some_deals)
         self._handle(GetHistoryOrders, self._some_orders)
@@ -199,7 +204,15 @@ class FakeAdapter:
     def _snapshot(self, request: GetSnapshot) -> Snapshot:
         return facts.snapshot(request.id, log_id=self.log_id, offset=self.last_offset)
 
+    def _acknowledge(self, request: AcknowledgeEvents) -> EventsAcknowledged:
+        if request.log_id != self.log_id:
+            raise NotFound("another log")
+        self.acknowledged[request.consumer] = EventPosition(request.log_id, request.offset)
+        return EventsAcknowledged(request.id, request.consumer, request.offset, self.first_offset)
+
     def _some_events(self, request: GetEvents) -> Events:
+        if request.log_id == self.log_id and request.after + 1 < self.first_offset:
+            raise EventsGone("no longer kept", {"log_id": self.log_id, "first_offset": str(self.first_offset)})
         found = tuple(event for event in self.events if event.offset > request.after)[: request.limit]
         return Events(request.id, self.log_id, self.first_offset, self.last_offset, found)
 

@@ -153,6 +153,39 @@ def test_log_that_lost_its_end_is_read_again(adapter: FakeAdapter, start: Start,
         assert store.position(ADAPTER) == EventPosition(facts.LOG, 6)
 
 
+def test_what_the_store_holds_is_acknowledged_and_no_more(
+    adapter: FakeAdapter, start: Start, home: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.acknowledger.INTERVAL_S", 0.05)
+    adapter.publish(DealEvent(facts.deal(1)))
+    node = start()
+    adapter.until(lambda: adapter.acknowledged == {"": EventPosition(facts.LOG, 1)}, what="registered and caught up")
+    with closing(sqlite3.connect(home.home.store / FILE_NAME, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        adapter.publish(DealEvent(facts.deal(2)))
+        adapter.until(lambda: node.recorder.trouble, what="the store refusing")
+        assert adapter.acknowledged == {"": EventPosition(facts.LOG, 1)}
+        blocker.execute("ROLLBACK")
+    adapter.until(lambda: adapter.acknowledged == {"": EventPosition(facts.LOG, 2)}, what="the rest")
+    with opened(home) as store:
+        assert store.position(ADAPTER) == EventPosition(facts.LOG, 2)
+
+
+def test_log_that_loses_what_comes_next_while_it_is_followed_is_joined_anew(
+    adapter: FakeAdapter, start: Start, home: Loaded
+) -> None:
+    node = start()
+    adapter.publish(DealEvent(facts.deal(1)))
+    adapter.until(holds(adapter, node))
+    adapter.publish(*(DealEvent(facts.deal(ticket)) for ticket in (2, 3, 4)), silently=True)
+    adapter.deals = [facts.deal(ticket) for ticket in (1, 2, 3, 4)]
+    adapter.compact(4)  # before the next beacon shows the lost tail
+    adapter.until(lambda: node.report().deals == 4, what="the log's rest and the history")
+    adapter.until(holds(adapter, node))
+    with opened(home) as store:
+        assert sorted(row["ticket"] for row in table(store, "deals")) == [1, 2, 3, 4]
+
+
 def test_compacted_log_is_resumed_at_its_oldest_event(adapter: FakeAdapter, start: Start, home: Loaded) -> None:
     node = start()
     adapter.publish(DealEvent(facts.deal(1)))

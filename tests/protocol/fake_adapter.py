@@ -8,7 +8,7 @@ import numpy as np
 from market.bars import Bar
 from protocol import codec
 from protocol import messages as m
-from protocol.errors import NotFound
+from protocol.errors import EventsGone, NotFound
 from protocol.service import Caller, Service
 from protocol.sockets import Socket
 from protocol.ticks import RATE_DTYPE, RECORD_BYTES, TICK_DTYPE
@@ -51,6 +51,7 @@ class FakeAdapter:
         self.bars: dict[str, int] = {}
         self.drop = 0
         self.snapshots = 0
+        self.first_offset = 1
         self.queries.handle(m.GetSnapshot, self._snapshot)
         self.queries.handle(m.GetEvents, self._events)
         self.queries.handle(m.GetTickRange, self._tick_range)
@@ -112,8 +113,11 @@ class FakeAdapter:
         return snapshot(request.id, log_id=self.log_id, offset=len(self.events), epoch=self.epoch)
 
     def _events(self, request: m.GetEvents, caller: Caller) -> m.Events:
-        found = tuple(self.events[request.after : request.after + min(request.limit, 7)])
-        return m.Events(request.id, self.log_id, 1, len(self.events), found)
+        if request.log_id == self.log_id and request.after + 1 < self.first_offset:
+            raise EventsGone("no longer kept", {"log_id": self.log_id, "first_offset": str(self.first_offset)})
+        start = max(request.after, self.first_offset - 1)
+        found = tuple(self.events[start : start + min(request.limit, 7)])
+        return m.Events(request.id, self.log_id, self.first_offset, len(self.events), found)
 
     def _tick_range(self, request: m.GetTickRange, caller: Caller) -> m.Ticks:
         if request.epoch != self.epoch:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from protocol import messages as m
 from protocol import tick_healer
 from protocol.clock import ManualClock
-from protocol.errors import BusError, NoAnswer, NoConnection, NotFound
+from protocol.errors import BusError, EventsGone, NoAnswer, NoConnection, NotFound
 from protocol.event_follower import EventFollower
 from protocol.loop import Loop
 from protocol.numbering import EventPosition, Gap, Sequence, Verdict
@@ -308,7 +308,9 @@ class Log:
         """Answer the oldest question, as of now."""
         asked = self.asks.waiting.pop(0)
         request = asked.request
-        if isinstance(request, m.GetEvents):
+        if isinstance(request, m.GetEvents) and request.log_id == self.log_id and request.after + 1 < self.first:
+            asked.on_error(EventsGone("no longer kept", {"first_offset": str(self.first)}))
+        elif isinstance(request, m.GetEvents):
             found = tuple(e for e in self.events[request.after :] if e.offset >= self.first)[:most]
             asked.on_reply(m.Events(request.id, self.log_id, self.first, len(self.events), found))
         else:
@@ -411,7 +413,18 @@ def test_resuming_before_what_is_kept_means_a_resync() -> None:
     log.first = 4
     log.settle()
     assert (log.snapshots, log.follower.position) == (1, ("a", 5))
+    assert log.follower.skipped == 4, "it is reported how many were passed over"
     log.loop.close()
+
+
+def test_events_that_leave_the_log_while_they_are_fetched_mean_a_resync(joined: Log) -> None:
+    for _ in range(6):
+        joined.write()
+    joined.beacon()
+    joined.answer(most=2)
+    joined.first = 6
+    joined.settle()
+    assert (joined.snapshots, joined.follower.position, joined.follower.skipped) == (2, ("a", 7), 4)
 
 
 def test_an_answer_that_brings_nothing_is_not_asked_for_in_a_circle(joined: Log) -> None:

@@ -35,6 +35,7 @@ VALUES: tuple[type[msgspec.Struct], ...] = (
     messages.SymbolMatch,
     messages.LinkHealth,
     messages.UnsettledOrder,
+    messages.Consumer,
     messages.StreamReport,
     messages.OrderCounts,
     Instrument,

@@ -17,6 +17,7 @@ from protocol.errors import NotFound, RiskRefused
 from protocol.keys import KeyStore
 from protocol.loop import Loop
 from protocol.messages import (
+    AcknowledgeEvents,
     BarUpdate,
     Beacon,
     ClosePosition,
@@ -24,6 +25,7 @@ from protocol.messages import (
     Event,
     EventBody,
     Events,
+    EventsAcknowledged,
     GetEvents,
     GetIntent,
     GetRates,
@@ -64,6 +66,7 @@ class Journal:
         self.bars: dict[str, list[Bar]] = {symbol: [] for symbol in symbols}
         self.tickets = itertools.count(100)
         self.epochs = itertools.count(1)
+        self.acknowledged: dict[str, int] = {}
         self.submitted: list[str] = []
         self.repeated: list[str] = []
 
@@ -100,6 +103,7 @@ class FakeAdapter:
         self._orders = Service(self.loop, orders, adapter=NAME)
         self._queries.handle(GetSnapshot, self._heard(self._snapshot))
         self._queries.handle(GetEvents, self._heard(self._events))
+        self._queries.handle(AcknowledgeEvents, self._heard(self._acknowledge))
         self._queries.handle(GetRates, self._heard(self._rates))
         self._queries.handle(GetIntent, self._heard(self._intent))
         self._orders.handle(SubmitOrder, self._order)
@@ -173,6 +177,11 @@ class FakeAdapter:
         assert isinstance(request, GetEvents)
         found = tuple(each for each in self.journal.events if each.offset > request.after)[: request.limit]
         return Events(request.id, self.journal.log_id, 1, len(self.journal.events), found)
+
+    def _acknowledge(self, request: object) -> EventsAcknowledged:
+        assert isinstance(request, AcknowledgeEvents)
+        self.journal.acknowledged[request.consumer] = request.offset
+        return EventsAcknowledged(request.id, request.consumer, request.offset, 1)
 
     def _rates(self, request: object) -> Rates:
         assert isinstance(request, GetRates)

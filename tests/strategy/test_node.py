@@ -247,6 +247,23 @@ def test_order_decided_while_the_adapter_is_away_reaches_it_within_its_time_to_l
     system.until_settled()
 
 
+def test_every_strategy_acknowledges_what_its_saved_state_holds(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.acknowledger.INTERVAL_S", 0.1)
+    adapter = system.start_adapter()
+    system.start_node(OnEveryBar, Recorder)
+    system.until_live()
+    who = f"{account().login}@{account().server}"
+    system.until(lambda: set(system.journal.acknowledged) == {f"test/{who}", f"test1/{who}"}, "both registered")
+    adapter.bar(bar(0))
+    system.until_seen("position opened")
+    system.until_settled()
+    newest = len(system.journal.events)
+    system.until(lambda: set(system.journal.acknowledged.values()) == {newest}, "all acknowledged")
+    assert all(path.exists() for path in system.home.strategy.glob("test*/state-*.mpk"))
+
+
 def test_killed_node_repeats_no_decision(system: System) -> None:
     adapter = system.start_adapter()
     system.start_node(OnEveryBar)

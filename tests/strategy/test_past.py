@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from protocol.clock import ManualClock
-from protocol.errors import NotReady
+from protocol.errors import EventsGone, NotReady
 from protocol.loop import Loop
 from protocol.messages import Event, Events, GetEvents, GetRates, GetSnapshot, Rates, Snapshot
 from protocol.numbering import EventPosition
@@ -115,6 +115,22 @@ def test_events_that_the_log_no_longer_has_are_told_as_a_hole(reading: Reading) 
     assert reading.holes == [(3, 7)]
     assert reading.events == [8, 9]
     assert reading.done == 1
+
+
+def test_events_that_left_the_log_are_told_as_a_hole_and_the_rest_is_read(reading: Reading) -> None:
+    reading.read_events(2, 9)
+    reading.peer.answer(EventsGone("no longer kept", {"first_offset": "8"}))
+    reading.peer.answer(log(8, 9, first=8))
+    assert reading.holes == [(3, 7)]
+    assert reading.events == [8, 9]
+    assert [each.after for each in reading.peer.asked if isinstance(each, GetEvents)] == [2, 7]
+    assert reading.done == 1
+
+
+def test_events_all_of_which_left_the_log_are_one_hole(reading: Reading) -> None:
+    reading.read_events(2, 9)
+    reading.peer.answer(EventsGone("no longer kept", {"first_offset": "30"}))
+    assert (reading.holes, reading.events, reading.done) == ([(3, 9)], [], 1)
 
 
 def test_log_with_nothing_to_tell_ends_the_reading(reading: Reading) -> None:
