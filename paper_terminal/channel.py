@@ -75,6 +75,7 @@ class Channel:
             NoTerminal: nobody listens there, or it is not the terminal that wrote the folder's `ipc.json`.
             IncompatibleVersions: the terminal wants another version of this module.
         """
+        self.folder = folder
         address = read_address(folder)
         if address is None:
             raise NoTerminal(f"no terminal has written its address in {folder}")
@@ -173,8 +174,9 @@ class Channel:
 
     def _receive_into(self, address: int, size: int) -> int:
         while (count := _recv(self._socket.fileno(), address, min(size, 1 << 30), 0)) <= 0:
-            # A signal interrupts the wait on POSIX only; Python runs its handler here, then we wait on.
-            if count < 0 and ctypes.get_errno() == errno.EINTR:
+            # A signal interrupts the wait on POSIX only; Python runs its handler here, then we wait on. A handler
+            # that uses another channel leaves EAGAIN behind, which a waiting socket never gives by itself.
+            if count < 0 and ctypes.get_errno() in {errno.EINTR, errno.EAGAIN}:
                 continue
             raise ChannelBroken("receive")
         return int(count)

@@ -34,7 +34,7 @@ from paper_terminal.constants import (
     TRADE_RETCODE_REQUOTE,
 )
 from paper_terminal.records import RATE_DTYPE, TICK_DTYPE
-from paper_terminal.session import SESSION, SUCCESS, Failed
+from paper_terminal.session import SESSION, Failed
 from paper_terminal.structs import (
     AccountInfo,
     BookInfo,
@@ -153,9 +153,12 @@ def login(positional: tuple[Any, ...], keywords: dict[str, Any] | None) -> bool:
 @NoArguments
 def shutdown() -> bool:
     """Close the connection. The terminal goes on."""
-    SESSION.last_error = SUCCESS
-    SESSION.close()
-    return True
+
+    def body() -> bool:
+        SESSION.close()
+        return True
+
+    return SESSION.run(body, True)
 
 
 @NoArguments
