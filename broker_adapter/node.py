@@ -28,15 +28,18 @@ from mt5bus.config import Loaded
 from mt5bus.settings import Settings
 from protocol.keys import KeyStore
 from protocol.loop import Loop
-from protocol.messages import Account, AdapterReport, Health, OrderCounts, Position
+from protocol.messages import Account, AdapterReport, DoorCounts, Health, OrderCounts, Position
 from protocol.node import NodeLife
 from protocol.service import Service
+from protocol.sightings import Sightings
 from protocol.sockets import bind_router, bind_streams
 from protocol.zap import Gatekeeper
 
 NAME = "adapter"
 VERSION = "1"
 HOUSEKEEPING_INTERVAL_S = 0.05
+MAX_WAITING_ORDERS = 512
+"""Of one key, at the orders socket: an exit must not be turned away because much is on its way."""
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +67,10 @@ class AdapterNode:
         context = loop.context
         self.epoch = next_epoch(home.adapter, wall_ms=loop.clock.wall_ms())
         self.gatekeeper = Gatekeeper(
-            loop, lambda role: self.links.admitted_keys() if role == "link" else keys.admitted(role)
+            loop,
+            lambda role: self.links.admitted_keys() if role == "link" else keys.admitted(role),
+            standing=keys.standing,
+            sightings=Sightings(home.run / f"seen-{NAME}.json", loop.clock),
         )
         # The first thing: links of a former life end before anything is read or sent.
         self.links = Links(loop, context, settings, home=home)
@@ -96,9 +102,11 @@ class AdapterNode:
             canonical=self.catalogue.canonical,
             names=self.catalogue.names,
         )
+        streams_socket = bind_streams(context, settings.bus.bound.streams, identity=identity)
         self.streams = Streams(
             loop,
-            bind_streams(context, settings.bus.bound.streams, identity=identity),
+            streams_socket,
+            door=self.gatekeeper.door(streams_socket, "subscribe"),
             adapter=adapter.name,
             epoch=self.epoch,
             facts=self._beacon_facts,
@@ -130,15 +138,17 @@ class AdapterNode:
             canonical=self.catalogue.canonical,
             instrument=self.catalogue.instrument,
         )
+        orders_socket = bind_router(context, settings.bus.bound.orders, identity=identity, domain="trade")
         self.order_service = Service(
             loop,
-            bind_router(context, settings.bus.bound.orders, identity=identity, domain="trade"),
+            orders_socket,
             adapter=adapter.name,
+            door=self.gatekeeper.door(orders_socket, "trade"),
+            max_outstanding=MAX_WAITING_ORDERS,
         )
+        queries_socket = bind_router(context, settings.bus.bound.queries, identity=identity, domain="query")
         self.query_service = Service(
-            loop,
-            bind_router(context, settings.bus.bound.queries, identity=identity, domain="query"),
-            adapter=adapter.name,
+            loop, queries_socket, adapter=adapter.name, door=self.gatekeeper.door(queries_socket, "query")
         )
         self.trading = Trading(
             loop,
@@ -219,6 +229,12 @@ class AdapterNode:
             trading_mode=self.trading.trading_mode,
             detail=self._detail(),
             order_in_flight=self.trading.order_in_flight,
+            doors=DoorCounts(
+                keys_refused=self.gatekeeper.refused,
+                handshakes_failed=self.gatekeeper.handshakes_failed,
+                malformed=self.query_service.malformed + self.order_service.malformed,
+                crowded=self.query_service.crowded + self.order_service.crowded,
+            ),
         )
 
     def health(self, request_id: int) -> Health:
@@ -256,6 +272,8 @@ class AdapterNode:
             "account_poll_failures": self.trade_poll.failures,
             "attachings": self.connection.attached_count,
             "keys_refused": self.gatekeeper.refused,
+            "handshakes_failed": self.gatekeeper.handshakes_failed,
+            "requests_crowded": self.query_service.crowded + self.order_service.crowded,
             "malformed_requests": self.query_service.malformed + self.order_service.malformed,
             "malformed_answers": self.links.malformed,
             "replies_undelivered": self.query_service.undelivered + self.order_service.undelivered,

@@ -12,6 +12,7 @@ import zmq
 
 from market.bars import Bar
 from protocol import codec
+from protocol.door import Door
 from protocol.errors import NotFound
 from protocol.loop import Loop
 from protocol.messages import MAX_PAGE, Account, BarUpdate, Beacon, Event, Position, Quote, StateUpdate, TickBatch
@@ -91,6 +92,7 @@ class Streams:
     """Numbers and publishes.
 
     Args:
+        door: Whose keys may subscribe; None asks only at the handshake.
         facts: Gives what goes into each beacon.
         state: Gives account, positions for the state update; None while no account is known.
     """
@@ -104,11 +106,13 @@ class Streams:
         epoch: int,
         facts: Callable[[], BeaconFacts],
         state: Callable[[], tuple[Account, tuple[Position, ...]] | None],
+        door: Door | None = None,
     ) -> None:
         self.epoch = epoch
         self.events_published = 0
         self._loop = loop
         self._socket = socket
+        self._door = door
         self._adapter = adapter
         self._facts = facts
         self._state = state
@@ -241,6 +245,8 @@ class Streams:
     def _drain_subscriptions(self) -> None:
         for _ in range(_SUBSCRIPTIONS_A_TURN):
             try:
-                self._socket.recv(zmq.NOBLOCK)
+                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            if self._door is not None:
+                self._door.on_subscription(frame)

@@ -30,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "restart": Command("supervisor.cli", "Restart one node, also one that has failed for good."),
     "logs": Command("mt5bus.commands.logs", "Show the nodes' logs, merged by time."),
     "config": Command("mt5bus.commands.config", "Show the effective configuration, each value with its source."),
+    "keys": Command("mt5bus.commands.keys", "List, add and revoke the keys that open the bus."),
     "halt": Command("broker_adapter.cli", "Stop new orders; --flatten also closes our positions."),
     "resume": Command("broker_adapter.cli", "Allow orders again."),
     "arm": Command("broker_adapter.cli", "Allow orders on a real account."),

@@ -115,6 +115,30 @@ def make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
+def write_private_file(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner can read, wherever its folder is; synced.
+
+    The access is set before the first byte of the content is there.
+
+    Raises:
+        FileExistsError: There is a file; it is left alone.
+        OSError: It cannot be written, or its access not be set.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if sys.platform == "win32":
+                from mt5bus.windows import make_private_file
+
+                make_private_file(path)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
 def file_name(name: str) -> str:
     """Return a name for files that stands for exactly this text on every platform.
 

@@ -134,20 +134,33 @@ def make_private_folder(folder: Path, *, run: Any = subprocess.run) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
         return
     folder.mkdir(exist_ok=True)
+    _grant_only_this_user(folder, "(OI)(CI)F", run=run)
+
+
+def make_private_file(path: Path, *, run: Any = subprocess.run) -> None:
+    """Let only this user open a file that is there: it inherits nothing from its folder any more.
+
+    Raises:
+        OSError: Its access cannot be set.
+    """
+    _grant_only_this_user(path, "F", run=run)
+
+
+def _grant_only_this_user(path: Path, rights: str, *, run: Any) -> None:
     system32 = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32"
     who = run([str(system32 / "whoami.exe"), "/user", "/fo", "csv", "/nh"], capture_output=True, check=False)
     rows = list(csv.reader(who.stdout.decode("utf-8", "replace").splitlines()))
     if who.returncode or not rows or len(rows[0]) < 2:
-        raise OSError(f"whoami does not name the user of {folder}; remove the folder and start not elevated")
-    sid = rows[0][1]
-    grant = f"*{sid}:(OI)(CI)F"
+        raise OSError(f"whoami does not name the user of {path}; remove it and start not elevated")
+    # By the SID: names are translated.
+    grant = f"*{rows[0][1]}:{rights}"
     done = run(
-        [str(system32 / "icacls.exe"), str(folder), "/inheritance:r", "/grant:r", grant],
+        [str(system32 / "icacls.exe"), str(path), "/inheritance:r", "/grant:r", grant],
         capture_output=True,
         check=False,
     )
     if done.returncode:
-        raise OSError(f"icacls refused {folder}; from an administrator prompt: icacls {folder} /reset /T")
+        raise OSError(f"icacls refused {path}; from an administrator prompt: icacls {path} /reset /T")
 
 
 def set_error_mode() -> None:

@@ -97,13 +97,15 @@ class BlockingRequester:
             if time.monotonic() >= deadline:
                 raise self._no_connection(timeout_s)
 
-    def _note_handshake(self) -> None:
+    def _note_handshake(self, sent: Request | None = None) -> None:
         while self._monitor.poll(0):
             self._handshake = recv_monitor_message(self._monitor, zmq.NOBLOCK)["event"]
             if self._handshake == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 # libzmq never tries again after a refusal: only a new socket will.
                 self.close()
                 self._open()
+                if isinstance(sent, OrderRequest):
+                    raise self._no_answer(sent, "cut the connection and refuses this key now, before it answered")
                 raise AuthenticationFailed(
                     f"{self._name} at {self._address} refuses the key of {self._identity.name!r}: it lacks the role,"
                     " or was revoked. Use the keys folder of the running system and a name with the role"
@@ -121,8 +123,14 @@ class BlockingRequester:
         )
 
     def _receive_until(self, deadline: float, request: Request, timeout_s: float) -> Reply:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._monitor, zmq.POLLIN)
         while True:
-            if not self._socket.poll(_wait_ms(deadline), zmq.POLLIN):
+            ready = dict(poller.poll(_wait_ms(deadline)))
+            if self._monitor in ready:
+                self._note_handshake(request)
+            if self._socket not in ready:
                 if time.monotonic() >= deadline:
                     raise self._no_answer(request, f"did not answer within {timeout_s:g} s")
                 continue

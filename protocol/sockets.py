@@ -22,6 +22,8 @@ Socket = zmq.Socket[bytes]
 
 STREAM_MARK = 100_000
 REQUEST_MARK = 10_000
+ROUTER_MARK = 1_000  # for each peer: what a peer may make us keep is bounded by this times the size of a message
+MAX_SUBSCRIPTION_BYTES = 1024  # the handshake is held to it too, and needs over 256
 MAX_REQUEST_BYTES = 256 * 1024
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 HANDSHAKE_MS = 10_000
@@ -52,7 +54,9 @@ def bind_streams(
     """
     socket = _server(context, zmq.XPUB, identity, domain)
     socket.setsockopt(zmq.SNDHWM, mark)
-    socket.setsockopt(zmq.MAXMSGSIZE, 1024)  # all it ever receives is subscriptions
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)  # all it ever receives is subscriptions
+    # Every subscription is told, also one that another peer has too: the door learns from it who is connected.
+    socket.setsockopt(zmq.XPUB_VERBOSE, 1)
     return _bind(socket, address, retry_s)
 
 
@@ -63,8 +67,9 @@ def bind_router(context: Context, address: str, *, identity: Identity, domain: s
         NoConnection: The address cannot be bound, also after `retry_s` seconds.
     """
     socket = _server(context, zmq.ROUTER, identity, domain)
-    socket.setsockopt(zmq.SNDHWM, REQUEST_MARK)
-    socket.setsockopt(zmq.RCVHWM, REQUEST_MARK)
+    mark = REQUEST_MARK if domain == "link" else ROUTER_MARK
+    socket.setsockopt(zmq.SNDHWM, mark)
+    socket.setsockopt(zmq.RCVHWM, mark)
     socket.setsockopt(zmq.ROUTER_HANDOVER, 1)  # a peer that comes back under its name replaces its dead self
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY_BYTES if domain == "link" else MAX_REQUEST_BYTES)
     return _bind(socket, address, retry_s)

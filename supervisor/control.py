@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -12,11 +11,10 @@ import zmq
 
 from mt5bus.errors import ProcessError
 from mt5bus.home import Home
-from protocol import codec
-from protocol.errors import BusError, DataInvalid, NoAnswer, error_from_code
+from protocol.blocking import BlockingRequester
+from protocol.errors import BusError, DataInvalid
 from protocol.keys import KeyStore
-from protocol.messages import ErrorReply, GetStatus, Reply, Request, RestartNode, StatusReply, StopSystem
-from protocol.sockets import connect_requester
+from protocol.messages import GetStatus, Reply, Request, RestartNode, StatusReply, StopSystem
 from supervisor.instance import Running, read_running
 from supervisor.status import SystemStatus
 
@@ -31,14 +29,14 @@ class Control:
     def __init__(self, home: Home, running: Running) -> None:
         keys = KeyStore(home.keys)
         self.running = running
-        self._ids = itertools.count(1)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            self._socket = connect_requester(
+            self._requester = BlockingRequester(
                 self._context,
                 running.control,
                 identity=keys.identity("client"),
                 server_key=keys.server_key("supervisor"),
+                name=f"the supervisor (pid {running.identity.pid})",
             )
         except BusError:
             self._context.term()
@@ -61,7 +59,8 @@ class Control:
         """Return the status document.
 
         Raises:
-            NoAnswer: Nothing came within `deadline_s` seconds.
+            NoAnswer, NoConnection: Nothing came within `deadline_s` seconds.
+            AuthenticationFailed: It refuses our key.
         """
         return msgspec.json.decode(self.status_json(deadline_s=deadline_s), type=SystemStatus)
 
@@ -69,7 +68,8 @@ class Control:
         """Return the status document as the supervisor sent it.
 
         Raises:
-            NoAnswer: Nothing came within `deadline_s` seconds.
+            NoAnswer, NoConnection: Nothing came within `deadline_s` seconds.
+            AuthenticationFailed: It refuses our key.
         """
         reply = self._ask(GetStatus, deadline_s)
         if not isinstance(reply, StatusReply):
@@ -80,7 +80,8 @@ class Control:
         """Ask it to stop everything; returns when it has agreed, not when it has done so.
 
         Raises:
-            NoAnswer: Nothing came within `deadline_s` seconds.
+            NoAnswer, NoConnection: Nothing came within `deadline_s` seconds.
+            AuthenticationFailed: It refuses our key.
         """
         self._ask(StopSystem, deadline_s)
 
@@ -89,13 +90,14 @@ class Control:
 
         Raises:
             NotFound: It has no such node.
-            NoAnswer: Nothing came within `deadline_s` seconds.
+            NoAnswer, NoConnection: Nothing came within `deadline_s` seconds.
+            AuthenticationFailed: It refuses our key.
         """
         self._ask(lambda request_id: RestartNode(request_id, node), deadline_s)
 
     def close(self) -> None:
         """Close the connection."""
-        self._socket.close()
+        self._requester.close()
         self._context.term()
 
     def __enter__(self) -> Self:
@@ -107,19 +109,4 @@ class Control:
         self.close()
 
     def _ask(self, make: Callable[[int], Request], deadline_s: float) -> Reply:
-        request = make(next(self._ids))
-        # IMMEDIATE: without a connection a send waits, so it gets the same deadline as the answer.
-        self._socket.setsockopt(zmq.SNDTIMEO, round(deadline_s * 1000))
-        self._socket.setsockopt(zmq.RCVTIMEO, round(deadline_s * 1000))
-        try:
-            self._socket.send(codec.encode(request))
-            reply = codec.decode(self._socket.recv()).message
-        except zmq.Again:
-            raise NoAnswer(
-                f"the supervisor (pid {self.running.identity.pid}) did not answer within {deadline_s:g} s"
-            ) from None
-        if isinstance(reply, ErrorReply):
-            raise error_from_code(reply.code, reply.text, reply.details)
-        if not isinstance(reply, Reply):
-            raise DataInvalid(f"the supervisor answered with {reply.kind}, which is no reply")
-        return reply
+        return self._requester.ask(make(self._requester.next_id()), topic_adapter="", timeout_s=deadline_s)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from mt5bus.config import Loaded
 from protocol.clock import Clock
-from protocol.messages import AdapterReport, LoggerReport
+from protocol.messages import AdapterReport, DoorCounts, LoggerReport
 from supervisor import status
 from supervisor.node_states import ANSWERING
 from supervisor.supervised import Supervised
@@ -28,9 +28,23 @@ class StatusSource:
         self._usage = {process.name: process.usage() for process in processes}
 
     def document(
-        self, *, nodes: Iterable[Supervised], terminal: Supervised | None, stopping: bool, first_start: bool = False
+        self,
+        *,
+        nodes: Iterable[Supervised],
+        terminal: Supervised | None,
+        stopping: bool,
+        first_start: bool = False,
+        doors: DoorCounts | None = None,
     ) -> status.SystemStatus:
-        """Return the status document as of now; `first_start`: not every process has been ready yet."""
+        """Return the status document as of now.
+
+        Args:
+            nodes: Every node.
+            terminal: The terminal, if it is ours to start.
+            stopping: Whether the system is being stopped.
+            first_start: Not every process has been ready yet.
+            doors: What the supervisor's own sockets turned away.
+        """
         nodes = list(nodes)
         node_states = tuple(self._process(node) for node in nodes)
         terminal_state = self._terminal(terminal)
@@ -50,6 +64,7 @@ class StatusSource:
             prices=tuple(status.price_status(quote) for quote in adapter.quotes) if adapter else (),
             positions=tuple(status.position_status(position) for position in adapter.positions) if adapter else (),
             deals=status.newest_deals(adapter.last_deals) if adapter else (),
+            doors=status.doors_status(adapter, doors or DoorCounts()),
         )
 
     def _supervisor(self) -> status.SupervisorStatus:

@@ -26,6 +26,7 @@ from protocol.keys import KeyStore
 from protocol.loop import Loop
 from protocol.messages import (
     Done,
+    DoorCounts,
     GetStatus,
     Goodbye,
     Hello,
@@ -38,6 +39,7 @@ from protocol.messages import (
     StopSystem,
 )
 from protocol.service import Caller, Service
+from protocol.sightings import Sightings
 from protocol.sockets import bind_router
 from protocol.zap import Gatekeeper
 from supervisor import terminal
@@ -56,6 +58,8 @@ TURN_S = 0.1
 USAGE_INTERVAL_S = 1.0
 START_ATTEMPTS = 3
 """Ends before the first `ready` that make a start of the system fail."""
+MAX_DRAIN = 1_000
+"""Messages of nodes read in one go: far more than honest ones send between two pings."""
 _ENVELOPE_PARTS = 3
 
 log = logging.getLogger(__name__)
@@ -110,7 +114,12 @@ class SupervisorNode:
         keys = KeyStore(loaded.home.keys)
         keys.ensure()
         identity = keys.identity("supervisor")
-        self._gatekeeper = Gatekeeper(loop, keys.admitted)
+        self._gatekeeper = Gatekeeper(
+            loop,
+            keys.admitted,
+            standing=keys.standing,
+            sightings=Sightings(loaded.home.run / "seen-supervisor.json", loop.clock),
+        )
         bus = loaded.settings.bus
         with ExitStack() as opened:
             # A start that fails half-way leaves no socket behind.
@@ -123,7 +132,8 @@ class SupervisorNode:
                 loop.context, bus.bound.control, identity=identity, domain="control", retry_s=retry_bind_s
             )
             opened.pop_all()
-        self._control = Service(loop, control, adapter="")
+        self._pings_door = self._gatekeeper.door(self._pings, "node")
+        self._control = Service(loop, control, adapter="", door=self._gatekeeper.door(control, "control"))
         self._control.handle(GetStatus, self._on_get_status)
         self._control.handle(StopSystem, self._on_stop_system)
         self._control.handle(RestartNode, self._on_restart_node)
@@ -220,7 +230,16 @@ class SupervisorNode:
         """Return the status document as of now."""
         stopping = self._stop is not None
         return self._source.document(
-            nodes=self._nodes.values(), terminal=self._terminal, stopping=stopping, first_start=not self._up_once
+            nodes=self._nodes.values(),
+            terminal=self._terminal,
+            stopping=stopping,
+            first_start=not self._up_once,
+            doors=DoorCounts(
+                keys_refused=self._gatekeeper.refused,
+                handshakes_failed=self._gatekeeper.handshakes_failed,
+                malformed=self.malformed + self._control.malformed,
+                crowded=self._control.crowded,
+            ),
         )
 
     # -- processes
@@ -345,7 +364,7 @@ class SupervisorNode:
         return True
 
     def _drain(self) -> None:
-        while True:
+        for _ in range(MAX_DRAIN):
             try:
                 parts = self._pings.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -353,13 +372,17 @@ class SupervisorNode:
             if len(parts) != _ENVELOPE_PARTS:
                 self.malformed += 1
                 continue
+            # The name is the key's, so a node cannot speak for another.
+            name = self._pings_door.admit(parts[2])
+            if name is None:
+                self._pings_door.turn_away(parts[2])
+                continue
             try:
                 message = codec.decode(parts[2].bytes).message
             except DataInvalid:
                 self.malformed += 1
                 continue
-            # The name is the key's, so a node cannot speak for another.
-            process = self._nodes.get(str(parts[2].get("User-Id")))
+            process = self._nodes.get(name)
             if process is not None:
                 self._on_message(process, message, parts[0].bytes)
 

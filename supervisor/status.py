@@ -12,6 +12,7 @@ import msgspec
 from protocol.messages import (
     AdapterReport,
     Deal,
+    DoorCounts,
     LoggerReport,
     NodeReport,
     OrderCounts,
@@ -137,6 +138,15 @@ class DealStatus(msgspec.Struct, frozen=True, kw_only=True):
     time_ms: int
 
 
+class DoorsStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What adapter and supervisor turned away since each started."""
+
+    keys_refused: int = 0
+    handshakes_failed: int = 0
+    malformed: int = 0
+    crowded: int = 0
+
+
 class SupervisorStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The process that answers."""
 
@@ -164,6 +174,7 @@ class SystemStatus(msgspec.Struct, frozen=True, kw_only=True):
     prices: tuple[PriceStatus, ...] = ()
     positions: tuple[PositionStatus, ...] = ()
     deals: tuple[DealStatus, ...] = ()
+    doors: DoorsStatus = DoorsStatus()
 
 
 _SIDES = {0: "buy", 1: "sell"}
@@ -213,6 +224,17 @@ def orders_status(counts: OrderCounts | None) -> OrdersStatus:
         return OrdersStatus()
     return OrdersStatus(
         submitted=counts.submitted, filled=counts.filled, rejected=counts.rejected, unknown=counts.unknown
+    )
+
+
+def doors_status(report: AdapterReport | None, own: DoorCounts) -> DoorsStatus:
+    """Return what the adapter and the supervisor itself turned away."""
+    parts = [own, *([report.doors] if report is not None else [])]
+    return DoorsStatus(
+        keys_refused=sum(part.keys_refused for part in parts),
+        handshakes_failed=sum(part.handshakes_failed for part in parts),
+        malformed=sum(part.malformed for part in parts),
+        crowded=sum(part.crowded for part in parts),
     )
 
 

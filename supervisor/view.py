@@ -75,6 +75,9 @@ def plain_lines(document: SystemStatus) -> Iterator[str]:
         f"orders: submitted {orders.submitted}, filled {orders.filled}, rejected {orders.rejected},"
         f" unknown {orders.unknown}"
     )
+    doors = _doors(document)
+    if doors:
+        yield f"turned away: {doors}"
     yield f"store: bars {store.bars}, signals {store.signals}, orders {store.orders}, deals {store.deals}"
 
 
@@ -155,7 +158,21 @@ def _counts(document: SystemStatus) -> Table:
     table.add_row("store", f"{store.bars} bars, {store.signals} signals,")
     table.add_row("", f"{store.orders} orders, {store.deals} deals")
     table.add_row("streams", f"{received} received, {gaps} gaps, {skipped} skipped")
+    if turned_away := _doors(document):
+        table.add_row("turned away", Text(turned_away, style="yellow"))
     return table
+
+
+def _doors(document: SystemStatus) -> str:
+    """Return what was turned away in words; empty if nothing was."""
+    doors = document.doors
+    counts = (
+        (doors.keys_refused, "keys"),
+        (doors.handshakes_failed, "without a key"),
+        (doors.malformed, "malformed"),
+        (doors.crowded, "too many at once"),
+    )
+    return ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
 def _positions(document: SystemStatus) -> Table:

@@ -125,7 +125,9 @@ def test_every_command_and_option_shown_exists(document: Path) -> None:
         if name == "test":
             continue  # of run.sh and run.ps1 alone
         assert name in COMMANDS, f"there is no command {name!r}"
-        options = {option for param in command_of(name).params for option in param.opts} | {"--help"}
+        command = command_of(name)
+        parts = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+        options = {option for part in parts for param in part.params for option in param.opts} | {"--help"}
         shown = set(re.findall(r"(?<!\S)--[a-z-]+", rest.split("|")[0]))
         assert shown <= options or name in {"fault", "paper"}, f"mt5bus {name} has no {shown - options}"
 

@@ -83,7 +83,7 @@ def run(loaded: Loaded, archive: Archive, bus: Bus, *, speed: float | None, resu
         damage = archive.capture.damage or "it was cut short, or is still being written"
         click.echo(f"{archive.capture.path}: {archive.capture.count} whole records; {damage}", err=True)
     loop = Loop()
-    gatekeeper = Gatekeeper(loop, keys.admitted)
+    gatekeeper = Gatekeeper(loop, keys.admitted, standing=keys.standing)
     addresses = ReplayAddresses(bus.streams, bus.queries, bus.orders, bus.pings)
     replayer = Replayer(
         loop,

@@ -11,6 +11,7 @@ from protocol.messages.consumers import (
 )
 from protocol.messages.control import (
     AdapterReport,
+    DoorCounts,
     GetStatus,
     Goodbye,
     Hello,
@@ -109,6 +110,7 @@ __all__ = [
     "DealEvent",
     "Deals",
     "Done",
+    "DoorCounts",
     "ErrorReply",
     "Event",
     "EventBody",

@@ -33,6 +33,15 @@ class OrderCounts(Value, frozen=True, array_like=True):
     unknown: int = 0
 
 
+class DoorCounts(Value, frozen=True, array_like=True):
+    """What a node's sockets turned away since it started."""
+
+    keys_refused: int = 0
+    handshakes_failed: int = 0
+    malformed: int = 0
+    crowded: int = 0
+
+
 class AdapterReport(msgspec.Struct, frozen=True, array_like=True, tag="adapter"):
     """What the adapter adds to its pong. Money in the account's currency; `login` 0 while no account is known."""
 
@@ -49,6 +58,7 @@ class AdapterReport(msgspec.Struct, frozen=True, array_like=True, tag="adapter")
     trading_mode: str
     detail: str = ""
     order_in_flight: bool = False
+    doors: DoorCounts = DoorCounts()
 
 
 class StrategyReport(msgspec.Struct, frozen=True, array_like=True, tag="strategy"):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import zmq
 
+from protocol.door import Door
 from protocol.keys import Identity, new_identity
 from protocol.loop import Loop
 from protocol.service import Service
@@ -58,6 +59,7 @@ class Peer:
         self._server = server
         self.admitted: dict[str, dict[bytes, str]] = {}
         self.gatekeeper = Gatekeeper(self.loop, self._names)
+        self.door: Door
         self._closers: list[Callable[[], None]] = [self.gatekeeper.close]
 
     def _names(self, role: str) -> dict[bytes, str]:
@@ -71,7 +73,8 @@ class Peer:
     def service(self, role: str = "query", address: str = ANY_PORT) -> tuple[Service, str]:
         """Return a service on a ROUTER, and its address."""
         socket = bind_router(self.loop.context, address, identity=self._server, domain=role)
-        service = Service(self.loop, socket, adapter="main")
+        self.door = self.gatekeeper.door(socket, role)
+        service = Service(self.loop, socket, adapter="main", door=self.door)
         self._closers.append(service.close)
         return service, endpoint(socket)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket as sockets
 from collections.abc import Callable, Iterator
+from threading import Event
 
 import pytest
 import zmq
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from protocol import codec, service
 from protocol import messages as m
+from protocol.door import TOLD_BEFORE_CUT
 from protocol.errors import (
     AuthenticationFailed,
     BusError,
@@ -19,6 +21,7 @@ from protocol.errors import (
     NoAnswer,
     NoConnection,
     NotFound,
+    NotReady,
     RiskRefused,
     UnknownKind,
 )
@@ -26,7 +29,7 @@ from protocol.keys import Identity, new_identity
 from protocol.loop import Loop
 from protocol.requests import Requester
 from protocol.service import Caller, Service
-from protocol.sockets import bind_router, connect_dealer, connect_requester
+from protocol.sockets import bind_router, connect_dealer, connect_requester, connect_subscriber
 from protocol.zap import Gatekeeper
 from tests.protocol.rig import FRIEND, SERVER, STRANGER, Peer, quiet_address
 from tests.protocol.samples import MESSAGES
@@ -40,6 +43,7 @@ class House:
         self.peer = Peer()
         self.loop = self.peer.loop
         self.service, self.address = self.peer.service("query")
+        self.door = self.peer.door
         self.service.handle(m.GetHealth, lambda request, caller: m.Done(request.id, caller.name))
         self.askers: list[Requester] = []
 
@@ -396,3 +400,152 @@ def test_a_taken_port_is_told() -> None:
     with pytest.raises(NoConnection, match="cannot connect"):
         connect_dealer(peer.loop.context, "nonsense", identity=FRIEND, server_key=SERVER.public)
     peer.close()
+
+
+# Keys that are revoked while their holder is connected
+
+
+class Register:
+    """Keys that hold a role, as a folder of files would say."""
+
+    def __init__(self, house: House, *identities: Identity) -> None:
+        self._house = house
+        for identity in identities:
+            house.peer.admit(identity, "query", "subscribe")
+
+    def revoke(self, identity: Identity) -> None:
+        """Take every role."""
+        for holders in self._house.peer.admitted.values():
+            holders.pop(identity.public, None)
+
+
+def test_a_revoked_key_is_told_at_its_next_request_and_then_cut_off(house: House) -> None:
+    register = Register(house, STRANGER)
+    asker, friend = house.asker(STRANGER), house.asker()
+    assert isinstance(house.connected(asker), m.Done)
+    house.connected(friend)
+    register.revoke(STRANGER)
+    house.until(lambda: not isinstance(house.ask(asker), m.Done), "the refusal")
+    served = house.service.requests
+    error = house.ask(asker)
+    assert isinstance(error, AuthenticationFailed)
+    assert "revoked" in error.text
+    for _ in range(TOLD_BEFORE_CUT):
+        house.ask(asker, deadline_s=0.2)
+    house.until(lambda: asker.refused, "the refusal at the door")
+    assert isinstance(house.ask(asker), AuthenticationFailed)
+    assert house.service.requests == served
+    assert house.door.cut == 1
+    assert house.peer.gatekeeper.refused >= TOLD_BEFORE_CUT
+    assert isinstance(house.ask(friend), m.Done)
+    house.peer.admit(STRANGER, "query")
+    house.until(lambda: isinstance(house.ask(asker, deadline_s=0.2), m.Done), "the way back")
+
+
+def test_a_revoked_subscriber_is_cut_off_and_the_others_hear_on(house: House) -> None:
+    register = Register(house, STRANGER)
+    streams, address = house.peer.streams()
+    door = house.peer.gatekeeper.door(streams, "subscribe")
+    readers = {}
+    for identity in (FRIEND, STRANGER):
+        readers[identity.name] = connect_subscriber(
+            house.loop.context, address, identity=identity, server_key=SERVER.public
+        )
+        readers[identity.name].setsockopt(zmq.SUBSCRIBE, b"")
+    heard = dict.fromkeys(readers, 0)
+
+    def on_subscription() -> None:
+        door.on_subscription(streams.recv(copy=False))
+
+    def publish() -> None:
+        streams.send(b"tick")
+        for name, reader in readers.items():
+            while reader.poll(0):
+                heard[name] += len(reader.recv()) > 0
+
+    house.loop.watch(streams, on_subscription)
+    house.loop.every(0.01, publish)
+    house.until(lambda: all(heard.values()), "both hear")
+    assert {name for _, name in door.heard()} == {FRIEND.name, STRANGER.name}
+    register.revoke(STRANGER)
+    house.until(lambda: door.cut == 1, "the cut")
+    house.until(lambda: house.peer.gatekeeper.refused, "the refusal of its return")
+    before = dict(heard)
+    house.until(lambda: heard[FRIEND.name] > before[FRIEND.name] + 20, "the friend hears on")
+    assert heard[STRANGER.name] == before[STRANGER.name]
+    house.loop.unwatch(streams)
+    for reader in readers.values():
+        reader.close()
+
+
+def test_endless_subscriptions_end_the_connection(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protocol.door.MAX_SUBSCRIPTIONS", 500)
+    streams, address = house.peer.streams()
+    door = house.peer.gatekeeper.door(streams, "subscribe")
+    house.loop.watch(streams, lambda: door.on_subscription(streams.recv(copy=False)))
+    greedy = connect_subscriber(house.loop.context, address, identity=FRIEND, server_key=SERVER.public)
+    for number in range(501):
+        greedy.setsockopt(zmq.SUBSCRIBE, b"v1/tick/%d" % number)
+    house.until(lambda: door.cut, "the cut")
+    greedy.close()
+    house.loop.unwatch(streams)
+
+
+def test_a_message_without_a_key_is_admitted_nowhere(house: House) -> None:
+    assert house.door.admit(zmq.Frame(b"x")) is None
+    house.door.turn_away(zmq.Frame(b"x"))
+    assert house.peer.gatekeeper.refused == 1
+
+
+def test_what_shows_no_key_is_counted_and_logged_within_bounds(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    host, port = house.address.removeprefix("tcp://").split(":")
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)  # ZMTP 3.0 without Curve
+    attackers = [sockets.create_connection((host, int(port))) for _ in range(60)]
+    for attacker in attackers:
+        attacker.sendall(greeting)
+    house.until(lambda: house.peer.gatekeeper.handshakes_failed == 60, "every failure")
+    for attacker in attackers:
+        attacker.close()
+    assert sum("showed no key" in record.message for record in caplog.records) == 20
+    assert house.peer.gatekeeper.refused == 0
+
+
+def test_requests_that_wait_are_bounded_for_each_key(house: House) -> None:
+    house.peer.admit(STRANGER, "query")
+    kept: list[tuple[m.GetAccount, Caller]] = []
+    house.service.handle(m.GetAccount, lambda request, caller: kept.append((request, caller)))
+    greedy, other = house.asker(), house.asker(STRANGER)
+    house.connected(greedy)
+    house.connected(other)
+    answers: list[m.Reply | BusError] = []
+    for _ in range(service.MAX_OUTSTANDING + 10):
+        greedy.ask(m.GetAccount, on_reply=answers.append, on_error=answers.append, deadline_s=30)
+    house.until(lambda: len(answers) == 10, "the refusals")
+    assert all(isinstance(answer, NotReady) for answer in answers)
+    other.ask(m.GetAccount, on_reply=answers.append, on_error=answers.append, deadline_s=30)
+    house.until(lambda: len(kept) == service.MAX_OUTSTANDING + 1, "another key's request")
+    for request, caller in kept:
+        caller.reply(m.Done(request.id))
+    house.until(lambda: len(answers) == service.MAX_OUTSTANDING + 11, "every answer")
+    greedy.ask(m.GetAccount, on_reply=answers.append, on_error=answers.append, deadline_s=30)
+    house.until(lambda: len(kept) == service.MAX_OUTSTANDING + 2, "room again")
+    assert house.service.crowded == 10
+
+
+def test_one_turn_ends_after_its_time_however_many_wait(house: House) -> None:
+    """A request that takes long to answer does not hold up what else the loop has to do for a hundred of its kind."""
+    spent = Event()
+
+    def slowly(request: m.GetAccount, caller: Caller) -> m.Reply:
+        spent.wait(0.01)
+        return m.Done(request.id)
+
+    house.service.handle(m.GetAccount, slowly)
+    asker = house.asker()
+    house.connected(asker)
+    answers: list[m.Reply | BusError] = []
+    for _ in range(20):
+        asker.ask(m.GetAccount, on_reply=answers.append, on_error=answers.append, deadline_s=30)
+    turns = house.loop.turns
+    house.until(lambda: len(answers) == 20, "every answer")
+    assert house.loop.turns - turns >= 20

@@ -38,6 +38,7 @@ VALUES: tuple[type[msgspec.Struct], ...] = (
     messages.Consumer,
     messages.StreamReport,
     messages.OrderCounts,
+    messages.DoorCounts,
     Instrument,
     Bar,
 )
