@@ -8,6 +8,7 @@ the checkout's `mt5bus.toml` beside the packages, else none. See docs/decisions/
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -31,6 +32,8 @@ DEFAULT = "default"
 _SECRET_NAME = re.compile(r"(password|passwd|secret|token|api_?key)$", re.IGNORECASE)
 """Names of settings that are shown masked, those of a strategy's own parameters included."""
 _URL_PASSWORD = re.compile(r"(://[^/:@]*:).*(@)|([?&][a-z]*password=)[^&]*", re.IGNORECASE)
+
+_PLAIN_NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]+)?")
 
 # Variable, dotted key, and how its text becomes the value.
 _VARIABLES: tuple[tuple[str, str, Callable[[str], object]], ...] = (
@@ -179,7 +182,8 @@ def _with_environment(values: Mapping[str, Any], environ: Mapping[str, str]) -> 
         if not text:
             continue
         try:
-            value = parse(text)
+            # Python's own readers also take digits of other scripts, and underscores.
+            value = parse(text if parse is str or _PLAIN_NUMBER.fullmatch(text.strip()) else "")
         except ValueError:
             kind = "a whole number" if parse is int else "a number"
             raise ConfigError(f"environment variable {variable}: {text!r} is not {kind}") from None
@@ -293,8 +297,19 @@ def _absolute_feed(feed: object, base: Path) -> dict[str, object]:
 
 def _check_together(settings: Settings, origin: str) -> None:
     """Refuse values that are fine alone but not with each other."""
-    for problem in _contradictions(settings):
+    for problem in (*_unusable(settings), *_contradictions(settings)):
         raise ConfigError(f"{origin}: {problem}")
+
+
+def _unusable(settings: Settings) -> Iterator[str]:
+    """Yield what no setting may be: a limit that is no number holds nothing back, a hidden sign misleads."""
+    for key, leaf in _leaves(_plain(settings)):
+        for value in leaf if isinstance(leaf, list | tuple) else (leaf,):
+            own = ".params." in f".{key}." or key.startswith("paper.")
+            if isinstance(value, float) and (math.isnan(value) or (math.isinf(value) and not own)):
+                yield f"key '{key}': {value!r} is not a number"
+            if isinstance(value, str) and not value.isprintable() and key != PASSWORD_KEY:
+                yield f"key '{key}': {value[:40]!a} has characters that do not show"
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:

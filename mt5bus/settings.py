@@ -19,10 +19,12 @@ REAL_API = "MetaTrader5"
 
 Milliseconds = Annotated[int, Meta(ge=1, le=3_600_000)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,30}$")]
-TIMEFRAME_PATTERN = r"^(S(1|2|3|5|10|15|20|30)|M(1|2|3|4|5|6|10|12|15|20|30)|H(1|2|3|4|6|8|12)|D1|W1|MN1)$"
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,30}\Z")]
+TIMEFRAME_PATTERN = r"^(S(1|2|3|5|10|15|20|30)|M(1|2|3|4|5|6|10|12|15|20|30)|H(1|2|3|4|6|8|12)|D1|W1|MN1)\Z"
 TimeframeName = Annotated[str, Meta(pattern=TIMEFRAME_PATTERN)]
-SymbolName = Annotated[str, Meta(min_length=1, max_length=31)]
+BrokerSymbolName = Annotated[str, Meta(min_length=1, max_length=31)]
+# Canonical symbols stand in topics, which hold no other signs; `symbol_map` says which of the broker's is meant.
+SymbolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.#&+\-]{1,31}\Z")]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -210,7 +212,7 @@ class Adapter(Section, frozen=True):
         "M1",
     )
     symbol_map: Annotated[
-        dict[SymbolName, SymbolName], Meta(description="canonical = broker's name, where matching is not enough")
+        dict[SymbolName, BrokerSymbolName], Meta(description="canonical = broker's name, where matching is not enough")
     ] = field(default_factory=dict)
     magic_base: Annotated[
         int, Meta(ge=1, le=127, description="tag in the top 7 bits of every order's magic number")
@@ -259,7 +261,7 @@ class StrategySettings(Section, frozen=True, rename={"class_path": "class"}):
     name: Annotated[Name, Meta(description="its name in signals, orders and logs; unique")] = "confluence"
     class_path: Annotated[
         str,
-        Meta(pattern=r"^.+:[A-Za-z_]\w*$", description="package.module:Class, or path/to/file.py:Class"),
+        Meta(pattern=r"^.+:[A-Za-z_]\w*\Z", description="package.module:Class, or path/to/file.py:Class"),
     ] = "strategy.confluence:Confluence"
     symbols: Annotated[tuple[SymbolName, ...], Meta(description="symbols it sees; [] = all the adapter streams")] = ()
     timeframe: Annotated[TimeframeName, Meta(description="bars it sees; one of the adapter's")] = "S5"

@@ -92,6 +92,7 @@ from protocol.messages import (
 )
 from protocol.sockets import Context
 from protocol.ticks import RATE_DTYPE, TICK_DTYPE, TickArray, rates_array, ticks_array
+from protocol.validation import check_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -630,7 +631,8 @@ def _checked(request: type[Request], fields: dict[str, Any]) -> Request:
     message = request(**plain)
     try:
         codec.decode_body(request.kind, codec.encode_body(message))
-    except DataInvalid as error:
+        check_values(message)
+    except (DataInvalid, ValidationFailed) as error:
         raise ValidationFailed(f"{error.text}. Nothing was sent", error.details) from None
     except (TypeError, ValueError, OverflowError) as error:
         raise ValidationFailed(f"{request.kind} cannot be sent: {error}", {"field": _unsendable(plain)}) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
 import msgspec
 
@@ -16,6 +16,7 @@ from protocol import messages
 from protocol.errors import DataInvalid, UnknownKind
 from protocol.messages import Message, Request
 from protocol.topics import MAX_TOPIC_BYTES, SEPARATOR, Topic, parse_topic
+from protocol.validation import check_keys_once, check_values, has_map
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 
@@ -31,7 +32,8 @@ MESSAGE_TYPES: dict[str, type[Message]] = _kinds()
 _decoders = {kind: msgspec.msgpack.Decoder(cls) for kind, cls in MESSAGE_TYPES.items()}
 _id_decoder = msgspec.msgpack.Decoder(Request)
 _DECODING_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_place = re.compile(r"`\$\[(\d+)\]")
+_place = re.compile(r"`\$((?:\[\d+\])+)")
+_number = re.compile(r"\d+")
 
 
 class Received(NamedTuple):
@@ -110,10 +112,14 @@ def decode_request(frame: bytes) -> Request:
 
     Raises:
         DataInvalid: It holds no request.
+        ValidationFailed: It holds one with a value that cannot be meant.
     """
     message = decode(frame).message
     if not isinstance(message, Request):
         raise DataInvalid(f"{message.kind} is no request", {"kind": message.kind})
+    if has_map(type(message)):
+        check_keys_once(message.kind, split(frame)[1], type(message))
+    check_values(message)
     return message
 
 
@@ -151,9 +157,24 @@ def _invalid(kind: str, error: Exception) -> DataInvalid:
         return UnknownKind(f"an event of an unknown sort: {error}")
     # Messages travel as arrays: the error names a place, people need the field.
     details, text = {"kind": kind}, str(error)
-    place = _place.search(text)
-    fields = MESSAGE_TYPES[kind].__struct_fields__
-    if place and int(place[1]) < len(fields):
-        details["field"] = fields[int(place[1])]
-        text = f"{details['field']}: {text}"
+    field = _field_at(text, MESSAGE_TYPES[kind])
+    if field:
+        details["field"] = field
+        text = f"{field}: {text}"
     return DataInvalid(f"{kind}: {text}", details)
+
+
+def _field_at(text: str, struct: type[msgspec.Struct]) -> str:
+    """Return the innermost field that msgspec's path in `text` leads to; empty if it names none."""
+    place, found = _place.search(text), ""
+    for number in _number.findall(place[1]) if place else ():
+        tagged = struct.__struct_config__.tag is not None
+        fields, index = struct.__struct_fields__, int(number) - tagged
+        if not 0 <= index < len(fields):
+            break
+        found = fields[index]
+        inner = get_type_hints(struct).get(found)
+        if not (isinstance(inner, type) and issubclass(inner, msgspec.Struct)):
+            break
+        struct = inner
+    return found

@@ -15,7 +15,7 @@ import zmq
 
 from protocol import codec
 from protocol.door import Door
-from protocol.errors import AuthenticationFailed, BusError, ChangeTheRequest, NotFound, NotReady
+from protocol.errors import AuthenticationFailed, BusError, ChangeTheRequest, DataInvalid, NotFound, NotReady
 from protocol.loop import Loop
 from protocol.messages import ErrorReply, Message, Reply, Request
 from protocol.sockets import Socket, readable
@@ -74,7 +74,7 @@ class Service:
         max_outstanding: Requests of one key that may wait for their answer; what is above is refused, not queued.
 
     Attributes:
-        requests, malformed, undelivered: Counts since the start.
+        requests, malformed, invalid, undelivered: Counts since the start; `invalid`: a value that cannot be meant.
         crowded: Requests refused because too many of their key waited.
     """
 
@@ -97,6 +97,7 @@ class Service:
         self._handlers: dict[type[Request], Handler] = {}
         self.requests = 0
         self.malformed = 0
+        self.invalid = 0
         self.undelivered = 0
         self._closed = False
         loop.watch(socket, self._on_readable)
@@ -166,7 +167,10 @@ class Service:
         try:
             request = codec.decode_request(frame)
         except ChangeTheRequest as error:
-            self._count_malformed(parts[-1], error.text)
+            if isinstance(error, DataInvalid):
+                self._count_malformed(parts[-1], error.text)
+            else:
+                self.invalid += 1
             self.send(envelope, ErrorReply(codec.request_id(frame), error.code, error.text, error.details))
             return
         self._dispatch(request, Caller(self, envelope, parts[-1], request.id))

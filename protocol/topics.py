@@ -41,6 +41,11 @@ class Topic(NamedTuple):
         return self.encode() + SEPARATOR
 
 
+def is_topic_part(text: str) -> bool:
+    """Return whether a text can stand in a topic; an empty one can."""
+    return _PART.fullmatch(text) is not None
+
+
 def kind_subscription(kind: str, adapter: str | None = None) -> bytes:
     """Return the prefix that subscribes to every topic of a kind (and of one adapter, if named)."""
     return f"{VERSION}/{kind}/".encode("ascii") + (b"" if adapter is None else f"{adapter}/".encode("ascii"))

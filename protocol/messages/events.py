@@ -8,9 +8,10 @@ values it had before repeats its key; only the offset tells those apart.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec import Meta
 
 from protocol.messages.base import Message
 from protocol.messages.values import Deal, Order, Position
@@ -108,7 +109,7 @@ class SignalEvent(msgspec.Struct, frozen=True, array_like=True, tag="signal"):
     symbol: str
     timeframe: str
     bar_open_time_ms: int
-    direction: int
+    direction: Annotated[int, Meta(ge=-1, le=1)]
     strength: float
     price: float
     features: dict[str, float]

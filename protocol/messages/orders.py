@@ -14,7 +14,7 @@ from msgspec import Meta
 from protocol.messages.base import Reply, Request
 from protocol.messages.events import IntentEvent, SignalEvent
 
-ClientOrderId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+$")]
+ClientOrderId = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.\-]+\Z")]
 Name = Annotated[str, Meta(max_length=64)]
 
 

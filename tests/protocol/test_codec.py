@@ -47,7 +47,7 @@ def feed_every_decoder(data: bytes) -> None:
     for decoder in (codec.decode, codec.split, codec.decode_request, parse_topic, ticks_array, rates_array, first_tick):
         try:
             decoder(data)
-        except DataInvalid:
+        except (DataInvalid, ValidationFailed):
             continue
     assert isinstance(codec.request_id(data), int)
 
