@@ -23,6 +23,7 @@ START_S = 25.0
 
 _FIRST_PORT, _LAST_PORT = 20_000, 30_000  # below the ephemeral range of every platform
 
+_NETTING = 0  # ACCOUNT_MARGIN_MODE_RETAIL_NETTING
 _IOC = 2  # SYMBOL_FILLING_IOC
 _THIN_SYMBOL, _THIN_LOTS = "GBPUSD", 0.02  # less than the chaos strategy's orders ask for
 
@@ -91,10 +92,13 @@ restart_window_s = 60.0
 """
 
 
-def prepare(folder: Path, home: Path, *, seed: int, minutes: float, changes: Path | None = None) -> Loaded:
+def prepare(
+    folder: Path, home: Path, *, seed: int, minutes: float, netting: bool = False, changes: Path | None = None
+) -> Loaded:
     """Write the configuration of a run into `folder`; return it loaded.
 
     Args:
+        netting: The account has one position per symbol, instead of any number.
         changes: A configuration file whose values replace ours, such as other risk limits or another feed; its
             strategies are left out, and the ports are always free ones.
 
@@ -111,6 +115,9 @@ def prepare(folder: Path, home: Path, *, seed: int, minutes: float, changes: Pat
     for name, value in places.items():
         text = text.replace(name, str(value))
     values = tomllib.loads(text)
+    if netting:
+        values["paper"]["accounts"][0]["margin_mode"] = _NETTING
+        values["strategy"][0]["params"]["netting"] = True
     values["paper"]["symbols"] = [_specification(each) for each in DEFAULT_SPECIFICATIONS]
     if changes is not None:
         theirs = _read(changes)

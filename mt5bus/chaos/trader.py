@@ -13,6 +13,8 @@ _WIDE = 0.02  # SL, TP and pending orders stay so far from the price that the ma
 _STEP = 0.0005
 _PENDING_EVERY = 5
 _KINDS_OF_CHANGE = 4
+_KINDS_WHERE_POSITIONS_NET = 6
+_MOST_LOTS = 5  # times what a position begins with
 
 
 class ChaosTrader(Strategy):
@@ -24,12 +26,14 @@ class ChaosTrader(Strategy):
         Attributes:
             every_s: Seconds between two beats.
             until_ms: Market time, UTC milliseconds, after which it sends nothing more; 0: never.
-            lots: How many least volumes a position has; 2 at least, so that it can be closed in parts.
+            lots: How many least volumes a position begins with; 2 at least, so that it can be closed in parts.
+            netting: The account has one position per symbol: it is also added to, and reversed.
         """
 
         every_s: float = 0.1
         until_ms: int = 0
         lots: int = 3
+        netting: bool = False
 
     parameters: Parameters
 
@@ -83,13 +87,21 @@ class ChaosTrader(Strategy):
 
     def _change_position(self, context: Context, position: Position, quote: Quote, turn: int) -> None:
         instrument = context.instruments[position.symbol]
-        kind = turn % _KINDS_OF_CHANGE
+        kind = turn % (_KINDS_WHERE_POSITIONS_NET if self.parameters.netting else _KINDS_OF_CHANGE)
+        side = 1 if position.type == 0 else -1
         if kind in {0, 1}:
-            side = 1 if position.type == 0 else -1
             wide = _WIDE + _STEP * (turn % 11)
             stop = round_price(instrument, quote.bid * (1 - side * wide))
             context.modify(position, sl=stop, tp=position.tp)
         elif kind == 2 and position.volume > instrument.volume_min * 1.5:
             context.close(position, volume=instrument.volume_min)
+        elif kind == _KINDS_OF_CHANGE and position.volume < instrument.volume_min * self.parameters.lots * _MOST_LOTS:
+            self._send(context, position.symbol, side, instrument.volume_min)
+        elif kind > _KINDS_OF_CHANGE:
+            self._send(context, position.symbol, -side, position.volume + instrument.volume_min)
         else:
             context.close(position)
+
+    def _send(self, context: Context, symbol: str, side: int, volume: float) -> None:
+        send = context.buy if side > 0 else context.sell
+        send(symbol, round(volume, 8))

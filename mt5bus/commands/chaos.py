@@ -15,6 +15,7 @@ from mt5bus.options import one_line_errors
 @click.command("chaos")
 @click.option("--minutes", type=click.FloatRange(0.1, 24 * 60), default=2.0, show_default=True, help="How long.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True, help="Chooses the schedule.")
+@click.option("--netting", is_flag=True, help="On an account with one position per symbol (default: hedging).")
 @click.option(
     "--home",
     type=click.Path(path_type=Path),
@@ -25,7 +26,7 @@ from mt5bus.options import one_line_errors
     type=click.Path(path_type=Path, dir_okay=False),
     help="Values that replace the harness's own, such as [adapter.risk]; strategies and ports are left out.",
 )
-def chaos(minutes: float, seed: int, home: Path | None, config: Path | None) -> None:
+def chaos(minutes: float, seed: int, netting: bool, home: Path | None, config: Path | None) -> None:
     """Trade on a fresh paper system while everything in it is killed, frozen or made to fail; then audit the records.
 
     Ends with a table of what was found; exit code 1 if any promise is broken.
@@ -37,10 +38,10 @@ def chaos(minutes: float, seed: int, home: Path | None, config: Path | None) -> 
     from protocol.errors import BusError
 
     with one_line_errors(BusError, StoreError, OSError):
-        _run(minutes, seed, home, config)
+        _run(minutes, seed, netting, home, config)
 
 
-def _run(minutes: float, seed: int, home: Path | None, config: Path | None) -> None:
+def _run(minutes: float, seed: int, netting: bool, home: Path | None, config: Path | None) -> None:
     try:
         from mt5bus.chaos.configuration import prepare
         from mt5bus.chaos.harness import ChaosRun
@@ -51,11 +52,11 @@ def _run(minutes: float, seed: int, home: Path | None, config: Path | None) -> N
     place = home.absolute() if home is not None else folder / "home"
     kept = False
     try:
-        loaded = prepare(folder, place, seed=seed, minutes=minutes, changes=config)
+        loaded = prepare(folder, place, seed=seed, minutes=minutes, netting=netting, changes=config)
         kept = True
         result = ChaosRun(loaded, seed=seed, minutes=minutes, say=click.echo).run()
         kept = result.broken
-        _show(result, minutes=minutes, seed=seed)
+        _show(result, f"{minutes:g} min, seed {seed}, {'netting' if netting else 'hedging'}")
     finally:
         if kept:
             click.echo(f"kept for you to look at: {place}, with the configuration in {folder}")
@@ -65,7 +66,7 @@ def _run(minutes: float, seed: int, home: Path | None, config: Path | None) -> N
         raise click.exceptions.Exit(1)
 
 
-def _show(result: object, *, minutes: float, seed: int) -> None:
+def _show(result: object, title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -79,7 +80,7 @@ def _show(result: object, *, minutes: float, seed: int) -> None:
     console.print(services)
     for text in result.not_done:
         console.print(f"not done: {text}", markup=False)
-    table = Table("record", "count", "promise", title=f"Chaos: {minutes:g} min, seed {seed}")
+    table = Table("record", "count", "promise", title=f"Chaos: {title}")
     for row in result.rows:
         table.add_row(row.name, str(row.value), ("BROKEN" if row.broken else "kept") if row.promised else "")
     console.print(table)

@@ -39,9 +39,11 @@ def test_values_of_a_configuration_replace_the_harness_own(tmp_path: Path) -> No
 @pytest.mark.system
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_a_short_run_keeps_every_promise(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seed", "account"), [(3, ()), (4, ("--netting",))], ids=["hedging", "netting"])
+def test_a_short_run_keeps_every_promise(tmp_path: Path, seed: int, account: tuple[str, ...]) -> None:
     home = tmp_path / "home"
-    command = [sys.executable, "-P", "-m", "mt5bus", "chaos", "--minutes", "0.5", "--seed", "3", "--home", str(home)]
+    command = [sys.executable, "-P", "-m", "mt5bus", "chaos", "--minutes", "0.4", "--seed", str(seed), *account]
+    command += ["--home", str(home)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every promise was kept." in done.stdout
