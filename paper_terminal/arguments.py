@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping
 from datetime import datetime
@@ -45,6 +46,13 @@ class ArgumentError(Exception):
     """An argument the client refuses: the call fails with -2 and this text."""
 
 
+class Pending(Exception):
+    """An exception that the real module leaves set while it returns a result; its cause is that exception.
+
+    Python raises a SystemError then, which `builtin` does here.
+    """
+
+
 def invalid(name: str) -> ArgumentError:
     """Return the refusal of a named argument."""
     return ArgumentError(f'Invalid "{name}" argument')
@@ -82,10 +90,13 @@ def date_s(value: object) -> int:
 
     Raises:
         ArgumentError: another type.
-        SystemError: an int outside 32 bits, as the real module's pending OverflowError surfaces.
+        Pending: an int outside 32 bits, or a datetime that its own `timestamp` cannot express.
     """
     if isinstance(value, datetime):
-        return _seconds(value.timestamp())
+        try:
+            return _seconds(value.timestamp())
+        except (OverflowError, ValueError, OSError) as error:
+            raise Pending from error
     if isinstance(value, float):
         return _seconds(float(value))
     if isinstance(value, int):
@@ -101,39 +112,32 @@ def _seconds(value: float) -> int:
 def _in_range(value: int, low: int, high: int) -> int:
     if low <= value <= high:
         return value
-    raise pending_error() from OverflowError("Python int too large to convert to C long")
-
-
-def pending_error() -> SystemError:
-    """Return what Python raises when a C function returns a result with an exception set."""
-    return SystemError("<built-in function> returned a result with an exception set")
+    raise Pending from OverflowError("Python int too large to convert to C long")
 
 
 def c_int(value: object) -> int:
     """Return a C int: anything with `__index__`, numpy integers too.
 
     Raises:
-        SystemError: another type, or outside 32 bits.
+        Pending: another type, or outside 32 bits.
     """
     try:
         number = operator.index(value)  # type: ignore[arg-type]  # the TypeError is the point
     except TypeError as error:
-        raise pending_error() from error
+        raise Pending from error
     return _in_range(number, INT32_MIN, INT32_MAX)
 
 
 def c_double(value: object) -> float:
-    """Return a C double: int or float.
+    """Return a C double: int or float, and what has `__float__`.
 
     Raises:
-        SystemError: another type.
+        Pending: another type, or an int beyond the largest double.
     """
-    if isinstance(value, str | bytes):
-        raise pending_error() from TypeError("must be real number, not " + type(value).__name__)
     try:
-        return float(value)  # type: ignore[arg-type]  # the TypeError is the point
-    except TypeError as error:
-        raise pending_error() from error
+        return math.ldexp(value, 0)  # type: ignore[arg-type]  # converts as C code does: no text is a number
+    except (TypeError, OverflowError) as error:
+        raise Pending from error
 
 
 def unsigned(value: object, name: str) -> int:
@@ -141,7 +145,7 @@ def unsigned(value: object, name: str) -> int:
 
     Raises:
         ArgumentError: not an int (a numpy integer is none).
-        SystemError: negative or larger.
+        Pending: negative or larger.
     """
     if not isinstance(value, int):
         raise invalid(name)
@@ -153,7 +157,7 @@ def trade_request(fields: Mapping[str, object]) -> list[Any]:
 
     Raises:
         ArgumentError: a field of the wrong type (an int for a price, a None, a numpy integer) or too long.
-        SystemError: an integer outside its range.
+        Pending: an integer outside its range.
     """
     return [_field(fields[name], name, kind) if name in fields else _EMPTY[kind] for name, kind in _REQUEST_FIELDS]
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FrameType
 from typing import Any, ClassVar, Final, Generic, NoReturn, SupportsIndex, TypeVar
 
+from paper_terminal.arguments import Pending
+
 _CALL_FUNCTION_EX: Final = dis.opmap["CALL_FUNCTION_EX"]
 
 R = TypeVar("R")
@@ -20,6 +22,7 @@ R = TypeVar("R")
 class _Builtin(Generic[R]):
     """What the three calling conventions share."""
 
+    __text_signature__: ClassVar[None] = None
     __self__: ClassVar[None] = None
     # What isinstance, inspect.isbuiltin and inspect.isroutine go by.
     __class__ = BuiltinFunctionType  # type: ignore[assignment]  # a pretence
@@ -41,6 +44,13 @@ class _Builtin(Generic[R]):
     def __reduce_ex__(self, protocol: SupportsIndex) -> str:
         return self.__name__  # pickled by name, as functions are; copied as themselves
 
+    def _called(self, *arguments: Any) -> R:
+        try:
+            return self._run(*arguments)
+        except Pending as pending:
+            # As Python words it when a C function returns a result with an exception set.
+            raise SystemError(f"{self!r} returned a result with an exception set") from pending.__cause__
+
     def _refuse_keywords(self, keywords: dict[str, Any]) -> None:
         if keywords:
             raise TypeError(f"{self.__name__}() takes no keyword arguments")
@@ -53,7 +63,7 @@ class NoArguments(_Builtin[R]):
         self._refuse_keywords(keywords)
         if arguments:
             raise TypeError(f"{self.__name__}() takes no arguments ({len(arguments)} given)")
-        return self._run()
+        return self._called()
 
 
 class Positional(_Builtin[R]):
@@ -61,7 +71,7 @@ class Positional(_Builtin[R]):
 
     def __call__(self, /, *arguments: Any, **keywords: Any) -> R:
         self._refuse_keywords(keywords)
-        return self._run(arguments)
+        return self._called(arguments)
 
 
 class Keywords(_Builtin[R]):
@@ -69,7 +79,7 @@ class Keywords(_Builtin[R]):
 
     def __call__(self, /, *arguments: Any, **keywords: Any) -> R:
         passed = keywords or ({} if _forwards_keywords(sys._getframe(1)) else None)
-        return self._run(arguments, passed)
+        return self._called(arguments, passed)
 
 
 BUILTINS: Final = (NoArguments, Positional, Keywords)

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from paper_terminal.arguments import ArgumentError
+from paper_terminal.arguments import ArgumentError, Pending
 from paper_terminal.channel import Channel, ChannelBroken, NoTerminal, OutOfStep
 from paper_terminal.constants import (
     RES_E_INTERNAL_FAIL,
@@ -120,7 +120,7 @@ class Session:
             except ArgumentError as error:
                 self.last_error = (RES_E_INVALID_PARAMS, str(error))
                 return failure if bad_argument is ... else bad_argument
-            except SystemError:
+            except Pending:
                 self.last_error = (RES_E_INVALID_PARAMS, "Invalid arguments")
                 raise
             except Failed as failed:

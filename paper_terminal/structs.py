@@ -6,7 +6,8 @@ The real ones are C struct sequences that claim the module `builtins`: they comp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Self
 
@@ -20,16 +21,37 @@ class StructSequence(tuple[Any, ...]):
     n_sequence_fields = 0
     n_unnamed_fields = 0
 
-    def __new__(cls, sequence: Iterable[Any]) -> Self:
-        """Make one from a sequence of exactly `n_fields` values.
+    def __init_subclass__(cls) -> None:
+        base = cls.__bases__[0]
+        if base is not StructSequence:
+            raise TypeError(f"type '{base.__name__}' is not an acceptable base type")
+
+    def __new__(cls, sequence: Iterable[Any], dict: dict[str, Any] | None = None) -> Self:  # noqa: A002  # C's name
+        """Make one from a sequence of exactly `n_fields` values; `dict` is for hidden fields, of which there are none.
 
         Raises:
             TypeError: `sequence` has another number of values, or is none.
         """
+        if not isinstance(sequence, Iterable):
+            raise TypeError("constructor requires a sequence")
+        if not isinstance(dict, Mapping | None):
+            raise TypeError(f"{cls.__name__}() takes a dict as second arg, if any")
         values = tuple(sequence)
         if len(values) != cls.n_fields:
             raise TypeError(f"{cls.__name__}() takes a {cls.n_fields}-sequence ({len(values)}-sequence given)")
         return super().__new__(cls, values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (tuple(self), {})
+
+    if sys.version_info >= (3, 13):
+
+        def __replace__(self, /, **changes: Any) -> Self:
+            """Return a copy with some fields changed, for `copy.replace`."""
+            unknown = changes.keys() - set(self.__match_args__)
+            if unknown:
+                raise TypeError(f"Got unexpected field name(s): {sorted(unknown)}")
+            return type(self)([changes.get(name, value) for name, value in self._asdict().items()])
 
     def __repr__(self) -> str:
         pairs = ", ".join(f"{name}={value!r}" for name, value in zip(self.__match_args__, self, strict=True))
