@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_terminal.deep_ticks import ticks_behind
+from paper_terminal.feeds.base import deals_at_bid
 from paper_terminal.records import RATE_DTYPE, Records
 from paper_terminal.server_time import ServerTimeRule
 
@@ -46,8 +47,21 @@ def grouped(bars: Records, opens_s: NDArray[np.int64]) -> Records:
 class DeepHistory:
     """The bars of one symbol before its first tick, on the server's clock."""
 
-    def __init__(self, rule: ServerTimeRule, source: MinuteBars, *, first_ms: int, until_ms: int, point: float) -> None:
-        """Offer what was in [first_ms, until_ms), UTC, both whole hours. Nothing is made yet."""
+    def __init__(
+        self,
+        rule: ServerTimeRule,
+        source: MinuteBars,
+        *,
+        first_ms: int,
+        until_ms: int,
+        point: float,
+        by_last: bool = False,
+    ) -> None:
+        """Offer what was in [first_ms, until_ms), UTC, both whole hours. Nothing is made yet.
+
+        With `by_last` the bars are of deals, and so are the ticks behind them.
+        """
+        self._by_last = by_last
         self._rule = rule
         self._source = source
         self._point = point
@@ -93,7 +107,7 @@ class DeepHistory:
         for start_ms in range(from_ms // _MINUTE_MS * _MINUTE_MS, to_ms, _DAY_MS):
             ticks = ticks_behind(self._source(start_ms, min(start_ms + _DAY_MS, to_ms)), self._point)
             wanted = ticks[(ticks["time_msc"] >= from_ms) & (ticks["time_msc"] < to_ms)]
-            yield self._rule.to_server_ticks(wanted)
+            yield self._rule.to_server_ticks(deals_at_bid(wanted) if self._by_last else wanted)
 
     def _served(self, from_ms: int, to_ms: int) -> Records:
         minutes = self._source(from_ms, to_ms).copy()

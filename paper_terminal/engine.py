@@ -225,7 +225,7 @@ class Engine:
 
     def _stopped(self, account: Account, position: Position, quote: Quote) -> bool:
         """Close a position whose stop or take profit is hit; a close that fails is tried again at the next tick."""
-        hit = stop_hit(position, quote)
+        hit = stop_hit(self.symbols[position.symbol], position, quote)
         if hit is None:
             return False
         reason, price = hit

@@ -209,8 +209,8 @@ class SymbolHistory:
         return whole if count is None else whole[:count]
 
     def _older_ticks(self, from_ms: int, end_ms: int | None, flags: int) -> Iterator[Records]:
-        """Return the ticks from before those held, in blocks; quotes alone, there are no trades among them."""
-        if self._deep is None or flags == _ONLY_TRADES:
+        """Return the ticks from before those held, in blocks; where bars are of bids there are no trades among them."""
+        if self._deep is None or (flags == _ONLY_TRADES and not self._by_last):
             return iter(())
         until_ms = self._deep.until_ms
         return self._deep.ticks(from_ms, until_ms if end_ms is None else min(end_ms, until_ms))

@@ -137,6 +137,7 @@ def _synthetic_symbols(settings: Settings) -> list[SyntheticSymbol]:
                 daily_volatility=pattern.daily_volatility if pattern else 0.007,
                 spread_points=pattern.spread_points if pattern else 10,
                 ticks_per_second=settings.feed.ticks_per_second,
+                deals=each.by_last,
                 opened=_trading(each, settings),
             )
         )

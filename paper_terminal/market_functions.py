@@ -93,7 +93,14 @@ class MarketFunctions(Functions):
             if deep_ms and source is not None:
                 first_ms = max(0, from_ms - deep_ms)
                 self._histories[name].deepen(
-                    DeepHistory(self._rule, source, first_ms=first_ms, until_ms=from_ms, point=symbol.point)
+                    DeepHistory(
+                        self._rule,
+                        source,
+                        first_ms=first_ms,
+                        until_ms=from_ms,
+                        point=symbol.point,
+                        by_last=symbol.by_last,
+                    )
                 )
             if len(ticks):
                 self._engine.seed_quote(name, ticks)

@@ -18,15 +18,17 @@ def closing_price(position: Position, quote: Quote) -> float:
     return quote.bid if position.is_buy else quote.ask
 
 
-def stop_hit(position: Position, quote: Quote) -> tuple[int, float] | None:
+def stop_hit(symbol: Specification, position: Position, quote: Quote) -> tuple[int, float] | None:
     """Return the reason and price at which a stop closes the position now, or None.
 
-    A stop loss fills at the market (beyond its price after a gap), a take profit at its own price.
+    Stops watch the price the position closes at, on exchange symbols the last price. A stop loss fills at the market
+    (beyond its price after a gap), a take profit at its own price.
     """
-    price = closing_price(position, quote)
+    market = closing_price(position, quote)
+    price = quote.last if symbol.calc_mode in EXCHANGE_MODES and quote.last > 0 else market
     side = 1.0 if position.is_buy else -1.0
     if position.sl and (price - position.sl) * side <= 0:
-        return api.DEAL_REASON_SL, price
+        return api.DEAL_REASON_SL, market
     if position.tp and (price - position.tp) * side >= 0:
         return api.DEAL_REASON_TP, position.tp
     return None

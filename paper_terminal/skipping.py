@@ -94,7 +94,9 @@ def quiet_ticks(
                 quiet = min(quiet, _first(_order_hits(symbols[order.symbol], order, window), masks[order.symbol]))
         for position in account.positions.values():
             if position.symbol in masks and (position.sl or position.tp):
-                quiet = min(quiet, _first(_stop_hits(position, window), masks[position.symbol]))
+                quiet = min(
+                    quiet, _first(_stop_hits(symbols[position.symbol], position, window), masks[position.symbol])
+                )
         if (account.positions or account.orders) and not _safe(account, window, masks, symbols, valuer):
             return 0
     return quiet
@@ -107,16 +109,19 @@ def _first(hits: Hits, mask: Hits) -> int:
 
 def _order_hits(symbol: Specification, order: Order, window: Ticks) -> Hits:
     buy = order.type in BUY_TYPES
-    prices = window.asks if buy else window.bids
-    if symbol.calc_mode in EXCHANGE_MODES:  # as `matching.trigger_price` has it
-        prices = np.where(window.lasts > 0, window.lasts, prices)
+    prices = _watched(symbol, window.asks if buy else window.bids, window)
     falling = buy if order.type in LIMIT_TYPES else not buy
     hits: Hits = prices <= order.price_open if falling else prices >= order.price_open
     return hits
 
 
-def _stop_hits(position: Position, window: Ticks) -> Hits:
-    prices = window.bids if position.is_buy else window.asks
+def _watched(symbol: Specification, prices: NDArray[np.float64], window: Ticks) -> NDArray[np.float64]:
+    """Return what orders and stops wait for, as `matching` has it: on exchange symbols the last price."""
+    return np.where(window.lasts > 0, window.lasts, prices) if symbol.calc_mode in EXCHANGE_MODES else prices
+
+
+def _stop_hits(symbol: Specification, position: Position, window: Ticks) -> Hits:
+    prices = _watched(symbol, window.bids if position.is_buy else window.asks, window)
     side = 1.0 if position.is_buy else -1.0
     hits = np.zeros(len(prices), dtype=bool)
     if position.sl:

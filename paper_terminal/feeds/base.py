@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paper_terminal.records import (
+    DEAL_FLAGS,
     QUOTE_FLAGS,
     TICK_DTYPE,
     TICK_FLAG_ASK,
     TICK_FLAG_BID,
+    TICK_FLAG_BUY,
     TICK_FLAG_LAST,
     TICK_FLAG_VOLUME,
     Records,
@@ -104,3 +106,11 @@ def fill_flags(records: Records) -> None:
         flags |= np.where(flags & TICK_FLAG_LAST, TICK_FLAG_VOLUME, 0).astype(np.uint32)
     flags[flags == 0] = QUOTE_FLAGS
     records["flags"] = np.where(given == 0, flags, given)
+
+
+def deals_at_bid(ticks: Records) -> Records:
+    """Make each quote a deal of one unit at the bid, in place: the deals of a market that is made, not recorded."""
+    ticks["last"] = ticks["bid"]
+    ticks["volume"] = ticks["volume_real"] = 1
+    ticks["flags"] |= DEAL_FLAGS & ~TICK_FLAG_BUY
+    return ticks

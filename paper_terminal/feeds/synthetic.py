@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from paper_terminal.feeds.base import Clock, FeedError, tick_records
+from paper_terminal.feeds.base import Clock, FeedError, deals_at_bid, tick_records
 from paper_terminal.feeds.noise import UNIT_UNIFORM, hashed, noise_at
 from paper_terminal.feeds.sessions import Sessions
 from paper_terminal.records import RATE_DTYPE, TICK_DTYPE, Records
@@ -68,6 +68,8 @@ class SyntheticSymbol:
     """Usual spread, in points."""
     ticks_per_second: float = 2.0
     """Mean over the hours the market is open."""
+    deals: bool = False
+    """Every tick is a deal at the bid, as symbols charted by their last price need."""
     opened: Callable[[Ints], NDArray[np.bool_]] | None = None
     """Tells of each of some UTC seconds, ascending, whether the symbol trades; None: whenever the market is open."""
 
@@ -303,6 +305,8 @@ class _Market:
         bars["spread"] = symbol.spread_points
         activity = 1.0 + 0.5 * self._drawn(minutes, 4) / UNIT_UNIFORM
         bars["tick_volume"] = np.maximum(np.rint(symbol.ticks_per_second * 60.0 * activity), 1.0)
+        if symbol.deals:
+            bars["real_volume"] = bars["tick_volume"]
         return bars
 
     def _drawn(self, minutes: Ints, lane: int) -> Floats:
@@ -342,7 +346,8 @@ class _Market:
         bid = np.round(bid_points[fresh] * point, self._symbol.digits)
         ask = np.round(ask_points[fresh] * point, self._symbol.digits)
         times = times_ms[fresh]
-        return _Block(times, tick_records(times, bid, ask))
+        ticks = tick_records(times, bid, ask)
+        return _Block(times, deals_at_bid(ticks) if self._symbol.deals else ticks)
 
 
 def _cumulative(rate_a_minute: Floats) -> Floats:

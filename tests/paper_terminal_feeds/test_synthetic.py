@@ -174,3 +174,15 @@ def test_bad_feed_settings_are_refused() -> None:
         SyntheticFeed(1, (EURUSD, EURUSD), start_ms=0)
     with pytest.raises(FeedError, match="start_ms"):
         SyntheticFeed(1, (EURUSD,), start_ms=-1)
+
+
+def test_deals_of_a_market_charted_by_last_are_at_the_bid() -> None:
+    symbol = SyntheticSymbol(name="SBER", price=300.0, digits=2, deals=True)
+    feed = SyntheticFeed(3, [symbol], start_ms=1_772_000_000_000)
+    ticks = feed.history("SBER", 1_772_000_000_000, 1_772_000_600_000)
+    assert len(ticks) > 100
+    assert (ticks["last"] == ticks["bid"]).all()
+    assert (ticks["flags"] & 0b111000 == 0b011000).all()
+    assert (ticks["volume"] == ticks["volume_real"]).all()
+    bars = feed.minute_bars("SBER", 1_772_000_000_000, 1_772_003_600_000)
+    assert (bars["real_volume"] == bars["tick_volume"]).all()
