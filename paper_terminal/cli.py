@@ -254,11 +254,13 @@ def exec_command(context: click.Context, /, command: tuple[str, ...]) -> None:
 @click.option("--api", "module", default=USUAL_MODULE, show_default=True, help="Module to be tried: MetaTrader5, say.")
 @click.option("--symbol", default="EURUSD", show_default=True, help="A liquid symbol.")
 @click.option("--trading", is_flag=True, help="Trade the smallest volume, too; on demonstration accounts only.")
+@click.option("--json", "json_file", type=click.File("w", encoding="utf-8"), help="Write the report there, too.")
 @click.pass_context
-def conformance_command(context: click.Context, /, module: str, symbol: str, trading: bool) -> None:
+def conformance_command(context: click.Context, /, module: str, symbol: str, trading: bool, json_file: Any) -> None:
     """Compare a MetaTrader5 module with the facts, and answer what they leave open.
 
-    `--path` before `conformance` names the terminal. The exit code is 1 when something differs.
+    `--path` before `conformance` names the terminal. Without --trading nothing is changed that lasts. With it every
+    case closes what it opened, also after Ctrl-C. The exit code is 1 when something differs, broke or was left open.
     """
     path = context.parent.params["path"] if context.parent else None
     try:
@@ -267,4 +269,6 @@ def conformance_command(context: click.Context, /, module: str, symbol: str, tra
         raise click.ClickException(str(error)) from error
     for line in report.lines():
         click.echo(line)
+    if json_file is not None:
+        json_file.write(report.as_json() + "\n")
     context.exit(0 if report.agrees else 1)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -28,14 +26,6 @@ def _raises(kind: type[BaseException], call: Any, what: str) -> None:
     raise Difference(f"{what}: no {kind.__name__}")
 
 
-def call_styles(c: Context) -> None:
-    """Positional-only functions refuse keywords, functions without arguments refuse any."""
-    _raises(TypeError, lambda: c.api.symbol_info(symbol=c.symbol), "symbol_info(symbol=)")
-    _raises(TypeError, lambda: c.api.copy_rates_from_pos(c.symbol, 1, 0, count=1), "copy_rates_from_pos(count=)")
-    _raises(TypeError, lambda: c.api.account_info(1), "account_info(1)")
-    _raises(TypeError, lambda: c.api.last_error(unknown=1), "last_error(unknown=)")
-
-
 def positions_take_no_position(c: Context) -> None:
     """positions_get and orders_get have keyword arguments only."""
     for function in (c.api.positions_get, c.api.orders_get):
@@ -55,29 +45,6 @@ def dates(c: Context) -> None:
         c.expect_failure(c.api.copy_rates_from(c.symbol, 1, wrong, 1), None, -2, "Invalid arguments")
     _raises(SystemError, lambda: c.api.copy_rates_from(c.symbol, 1, 1_700_000_000_000, 1), "a date in milliseconds")
     _raises(SystemError, lambda: c.api.copy_rates_from_pos(c.symbol, 1, 0, "5"), "a count as text")
-
-
-def lengths(c: Context) -> None:
-    """Symbols and comments have at most 29 UTF-16 units."""
-    c.expect_failure(c.api.symbol_info("X" * 30), None, -2, "Invalid arguments")
-    request = {"action": 1, "symbol": c.symbol, "volume": 0.01, "comment": "x" * 30}
-    c.expect_failure(c.api.order_check(request), None, -2, 'Invalid "comment" argument')
-
-
-def request_types(c: Context) -> None:
-    """Fields of a request are strictly typed, and None is no value."""
-    request = {"action": 1, "symbol": c.symbol, "volume": 0.01}
-    for field, wrong in (("volume", 1), ("price", 1), ("magic", np.int64(1)), ("sl", None), ("expiration", "1")):
-        c.expect_failure(c.api.order_check(request | {field: wrong}), None, -2, f'Invalid "{field}" argument')
-
-
-def empty_keywords(c: Context) -> None:
-    """A wrapper's empty keyword dict counts as keywords."""
-    if sys.version_info >= (3, 14):
-        raise Skipped("Python 3.14 hands no empty dict on")
-    nothing: dict[str, Any] = {}
-    result = c.api.order_check(*({"action": 1, "symbol": c.symbol, "volume": 0.01},), **nothing)
-    c.expect_failure(result, None, -2, "Unnamed arguments not allowed")
 
 
 def unknown_keywords(c: Context) -> None:
@@ -120,18 +87,6 @@ def nothing_is_an_empty_tuple(c: Context) -> None:
         c.expect(c.api.last_error(), (1, "Success"), "last_error")
 
 
-def struct_types(c: Context) -> None:
-    """Results are struct sequences that cannot be pickled."""
-    tick = c.api.symbol_info_tick(c.symbol)
-    c.expect(list(tick._asdict().values()), list(tick), "_asdict() in field order")
-    c.expect((tick.n_fields, tick.n_sequence_fields, tick.n_unnamed_fields), (8, 8, 0), "counts of fields")
-    c.expect(tick, tuple(tick), "equality with a tuple")
-    c.expect(repr(tick).startswith("Tick(time="), True, "repr")
-    c.expect(hasattr(tick, "_fields"), False, "_fields")
-    _raises(AttributeError, lambda: setattr(tick, "bid", 1.0), "a field is read-only")
-    _raises(pickle.PicklingError, lambda: pickle.dumps(tick), "pickling")
-
-
 def value_types(c: Context) -> None:
     """Booleans are bool, counts int, prices float, in every information struct."""
     for result in (c.api.terminal_info(), c.api.account_info(), c.api.symbol_info(c.symbol)):
@@ -167,33 +122,6 @@ def rates_edges(c: Context) -> None:
     c.expect(int(c.api.copy_rates_from(c.symbol, 1, last - 1, 1)["time"][0]), int(bars["time"][-2]), "from, before it")
 
 
-def longer_bars(c: Context) -> None:
-    """Longer bars are made of the minutes in them."""
-    minutes = c.api.copy_rates_from_pos(c.symbol, c.api.TIMEFRAME_M1, 0, 600)
-    bars = c.api.copy_rates_from_pos(c.symbol, c.api.TIMEFRAME_M15, 1, 20)
-    for bar in bars:
-        inside = minutes[(minutes["time"] >= bar["time"]) & (minutes["time"] < bar["time"] + 900)]
-        if not len(inside) or inside["time"][0] == minutes["time"][0]:
-            continue
-        built = (inside["open"][0], inside["high"].max(), inside["low"].min(), inside["close"][-1])
-        c.expect(tuple(bar[name] for name in ("open", "high", "low", "close")), built, f"M15 at {bar['time']}")
-        c.expect(int(bar["tick_volume"]), int(inside["tick_volume"].sum()), f"tick volume at {bar['time']}")
-
-
-def spread_of_longer_bars(c: Context) -> str:
-    """Which spread of its parts a longer bar shows."""
-    minutes = c.api.copy_rates_from_pos(c.symbol, c.api.TIMEFRAME_M1, 0, 600)
-    agreed = {"lowest": 0, "first": 0, "last": 0, "highest": 0}
-    bars = c.api.copy_rates_from_pos(c.symbol, c.api.TIMEFRAME_M15, 1, 20)
-    for bar in bars:
-        inside = minutes[(minutes["time"] >= bar["time"]) & (minutes["time"] < bar["time"] + 900)]["spread"]
-        if len(inside):
-            found = {"lowest": inside.min(), "first": inside[0], "last": inside[-1], "highest": inside.max()}
-            for name, value in found.items():
-                agreed[name] += int(value == bar["spread"])
-    return f"of {len(bars)} bars: {agreed}"
-
-
 def ticks_edges(c: Context) -> None:
     """Ticks ascend, and begin with the second asked for."""
     now = _now(c)
@@ -205,18 +133,6 @@ def ticks_edges(c: Context) -> None:
     c.expect(bool((ticks["time_msc"] >= (now - 1800) * 1000).all()), True, "not before the start")
     few = c.api.copy_ticks_from(c.symbol, now - 1800, 5, c.api.COPY_TICKS_ALL)
     c.expect(few.tolist(), ticks[: len(few)].tolist(), "from a second on, oldest first")
-
-
-def part_seconds_in_ticks(c: Context) -> str:
-    """Whether the end of a tick range includes what comes after the second began."""
-    now = _now(c)
-    ticks = c.api.copy_ticks_range(c.symbol, now - 1800, now - 60, c.api.COPY_TICKS_ALL)
-    later = ticks[ticks["time_msc"] % 1000 > 0]
-    if not len(later):
-        raise Skipped("no tick inside a second")
-    second = int(later["time"][-1])
-    found = c.api.copy_ticks_range(c.symbol, now - 1800, second, c.api.COPY_TICKS_ALL)
-    return "no" if int(found["time_msc"][-1]) <= second * 1000 else "yes"
 
 
 def masks(c: Context) -> None:
@@ -259,66 +175,20 @@ def checks(c: Context) -> None:
     c.expect(result.request.volume, info.volume_min, "the request it echoes")
 
 
-def refused_checks(c: Context) -> str:
-    """Which numbers a refused order_check shows."""
-    result = c.api.order_check({"action": 1, "symbol": c.symbol, "volume": 1e9, "type": 0})
-    return str(result[:8])
-
-
-def missing_action(c: Context) -> str:
-    """The retcode of a request without an action."""
-    return str(c.api.order_check({"symbol": c.symbol, "volume": 0.01}).retcode)
-
-
-def too_many_bars(c: Context) -> str:
-    """What asking for as many bars as the chart holds gives."""
-    result = c.api.copy_rates_from_pos(c.symbol, 1, 0, c.api.terminal_info().maxbars)
-    return f"{'nothing' if result is None else len(result)}, {c.api.last_error()}"
-
-
-def unselected_symbols(c: Context) -> str:
-    """What symbol_info shows of a symbol outside Market Watch."""
-    for each in c.api.symbols_get():
-        if not each.select:
-            return f"bid {each.bid}, tick value {each.trade_tick_value}, time {each.time}"
-    raise Skipped("every symbol is selected")
-
-
-def server_offset(c: Context) -> str:
-    """How far the newest tick's time is from UTC."""
-    ahead = datetime.fromtimestamp(_now(c), UTC) - datetime.now(UTC)
-    return f"{round(ahead / timedelta(minutes=15)) / 4:+} h"
-
-
-_QUESTIONS = {
-    spread_of_longer_bars,
-    part_seconds_in_ticks,
-    refused_checks,
-    missing_action,
-    too_many_bars,
-    unselected_symbols,
-    server_offset,
-}
 _CASES = (
-    call_styles,
     positions_take_no_position,
     history_needs_dates_or_a_number,
     dates,
-    lengths,
-    request_types,
-    empty_keywords,
     unknown_keywords,
     bad_groups,
     bad_book_arguments,
     login_without_a_number,
     unknown_symbols,
     nothing_is_an_empty_tuple,
-    struct_types,
     value_types,
     versions,
     record_types,
     rates_edges,
-    longer_bars,
     ticks_edges,
     masks,
     history_counts,
@@ -326,4 +196,4 @@ _CASES = (
     checks,
 )
 
-SAFE_CASES = tuple(Case(each.__name__, each) for each in (*_CASES, *sorted(_QUESTIONS, key=lambda q: q.__name__)))
+SAFE_CASES = tuple(Case(each.__name__, each) for each in _CASES)
