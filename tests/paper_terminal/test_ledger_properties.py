@@ -1,193 +1,204 @@
-"""What must hold over any history of trading, on hedging and netting accounts."""
+"""What must hold over any history of trading, on hedging and netting accounts, in several currencies."""
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-import msgspec
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from paper_terminal import constants as api
-from paper_terminal.ledger_records import Order
-from paper_terminal.settings import AccountSettings
-from tests.paper_terminal.broker import EURUSD, Broker
+from tests.paper_terminal.trader import START, ForeignTrader, NettingTrader, ReopeningTrader, Trader
 
-FINAL = {
-    api.ORDER_STATE_FILLED,
-    api.ORDER_STATE_CANCELED,
-    api.ORDER_STATE_REJECTED,
-    api.ORDER_STATE_EXPIRED,
-}
-ACTIVE = {api.ORDER_STATE_PLACED, api.ORDER_STATE_PARTIAL}
+names = st.sampled_from(sorted(START))
 volumes = st.integers(1, 200).map(lambda steps: steps / 100)
 offsets = st.integers(-400, 400)
 fillings = st.sampled_from([api.ORDER_FILLING_FOK, api.ORDER_FILLING_IOC, api.ORDER_FILLING_RETURN])
+picks = st.integers(0, 5)
 
 
 class Trading(RuleBasedStateMachine):
-    """Random trading on a small account, so that stops, rejections, partial fills and stop-outs all happen."""
+    """Everything a trader can do, as rules."""
 
-    margin_mode: ClassVar[int] = api.ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
-    swap_mode: ClassVar[int] = api.SYMBOL_SWAP_MODE_POINTS
+    kind: ClassVar[type[Trader]] = Trader
 
     def __init__(self) -> None:
         super().__init__()
-        symbol = msgspec.structs.replace(
-            EURUSD,
-            exemode=api.SYMBOL_TRADE_EXECUTION_EXCHANGE,
-            liquidity_lots=0.7,
-            swap_mode=self.swap_mode,
-            order_gtc_mode=1,
-        )
-        account = AccountSettings(balance=2000.0, margin_mode=self.margin_mode)
-        self.broker = Broker(symbols=(symbol,), account=account, fee_per_lot=0.5)
-        self.points = 0
+        self.trader = self.kind()
 
-    def price(self, points: int) -> float:
-        return round(1.1 + points * 1e-5, 5)
+    @rule(
+        name=names, move=offsets, spread=st.integers(1, 30), wait=st.integers(1, 90_000) | st.integers(1, 200_000_000)
+    )
+    def quote(self, **values: Any) -> None:
+        self.trader.quote(**values)
 
-    @rule(move=offsets, spread=st.integers(1, 30), wait=st.integers(1, 90_000) | st.integers(1, 200_000_000))
-    def quote(self, move: int, spread: int, wait: int) -> None:
-        self.points += move
-        self.broker.quote("EURUSD", self.price(self.points), self.price(self.points + spread), after_ms=wait)
+    @rule(name=names, side=st.sampled_from([0, 1]), volume=volumes, sl=offsets, tp=offsets, filling=fillings)
+    def deal(self, **values: Any) -> None:
+        self.trader.deal(**values)
 
-    @rule(side=st.sampled_from([0, 1]), volume=volumes, sl=offsets, tp=offsets, filling=fillings)
-    def deal(self, side: int, volume: float, sl: int, tp: int, filling: int) -> None:
-        stops = {"sl": self.price(self.points + sl) if sl > 0 else 0.0, "tp": self.price(self.points + tp)}
-        self.broker.send(type=side, volume=volume, type_filling=filling, **stops)
-        self.broker.send(type=side, volume=volume, type_filling=filling)
+    @rule(
+        name=names, kind=st.integers(2, 7), volume=volumes, offset=offsets, life=st.integers(0, 300), filling=fillings
+    )
+    def pend(self, **values: Any) -> None:
+        self.trader.pend(**values)
 
-    @rule(kind=st.integers(2, 7), volume=volumes, offset=offsets, life=st.integers(0, 300), filling=fillings)
-    def pend(self, kind: int, volume: float, offset: int, life: int, filling: int) -> None:
-        expiration = self.broker.engine.moment().seconds + life
-        self.broker.send(
-            action=api.TRADE_ACTION_PENDING,
-            type=kind,
-            volume=volume,
-            price=self.price(self.points + offset),
-            stoplimit=self.price(self.points + offset // 2),
-            type_filling=filling,
-            type_time=api.ORDER_TIME_SPECIFIED if life else api.ORDER_TIME_GTC,
-            expiration=expiration,
-        )
+    @rule(pick=picks, volume=volumes, filling=fillings)
+    def close(self, **values: Any) -> None:
+        self.trader.close(**values)
 
-    @rule(pick=st.integers(0, 5), volume=volumes, filling=fillings)
-    def close(self, pick: int, volume: float, filling: int) -> None:
-        positions = list(self.broker.account.positions.values())
-        if pick < len(positions):
-            self.broker.close(positions[pick], min(volume, positions[pick].volume), type_filling=filling)
+    @rule(pick=picks, other=picks)
+    def close_by(self, **values: Any) -> None:
+        self.trader.close_by(**values)
 
-    @rule(pick=st.integers(0, 5), other=st.integers(0, 5))
-    def close_by(self, pick: int, other: int) -> None:
-        tickets = list(self.broker.account.positions)
-        if max(pick, other) < len(tickets):
-            self.broker.send(
-                action=api.TRADE_ACTION_CLOSE_BY, position=tickets[pick], position_by=tickets[other], symbol=""
-            )
+    @rule(pick=picks, sl=offsets, tp=offsets)
+    def set_stops(self, **values: Any) -> None:
+        self.trader.set_stops(**values)
 
-    @rule(pick=st.integers(0, 5))
-    def remove(self, pick: int) -> None:
-        orders = list(self.broker.account.orders)
-        if pick < len(orders):
-            self.broker.send(action=api.TRADE_ACTION_REMOVE, order=orders[pick])
+    @rule(pick=picks, offset=offsets)
+    def modify(self, **values: Any) -> None:
+        self.trader.modify(**values)
+
+    @rule(pick=picks)
+    def remove(self, **values: Any) -> None:
+        self.trader.remove(**values)
 
     @rule(amount=st.integers(-500, 500))
-    def deposit(self, amount: int) -> None:
-        self.broker.engine.dealer.deposit(self.broker.account, amount / 10, "by hand")
-        self.broker.engine.commit()
+    def deposit(self, **values: Any) -> None:
+        self.trader.deposit(**values)
+
+    @rule(name=names, side=st.sampled_from([0, 1]), volume=volumes)
+    def checking_changes_nothing(self, **values: Any) -> None:
+        self.trader.checking_changes_nothing(**values)
 
     @rule()
     def restart(self) -> None:
-        before = self.broker.account
-        self.broker.engine.valuer.value(before)
-        self.broker.restart()
-        after = self.broker.account
-        self.broker.engine.valuer.value(after)
-        assert after.balance == before.balance
-        assert after.positions == before.positions
-        assert [moved(each) for each in after.orders.values()] == [moved(each) for each in before.orders.values()]
-        assert after.deals.all() == before.deals.all()
-        assert {each.ticket for each in after.history_orders.all()} == {
-            each.ticket for each in before.history_orders.all()
-        }
+        self.trader.restart()
 
     @invariant()
-    def balance_is_the_sum_of_the_deals(self) -> None:
-        account = self.broker.account
-        total = sum(deal.profit + deal.commission + deal.swap + deal.fee for deal in account.deals.all())
-        assert abs(account.balance - total) < 1e-6
-
-    @invariant()
-    def equity_is_balance_plus_floating(self) -> None:
-        account = self.broker.account
-        worth = self.broker.engine.valuer.value(account)
-        floating = sum(each.profit + each.swap for each in account.positions.values())
-        assert abs(worth.equity - account.balance - floating) < 1e-6
-        assert worth.margin >= 0
-        assert account.positions or account.orders or worth.margin == 0
-
-    @invariant()
-    def every_position_is_explained_by_its_deals(self) -> None:
-        account = self.broker.account
-        volume: dict[int, float] = {}
-        for deal in account.deals.all():
-            if deal.position_id:
-                sign = 1 if deal.type == api.DEAL_TYPE_BUY else -1
-                volume[deal.position_id] = round(volume.get(deal.position_id, 0.0) + sign * deal.volume, 8)
-        assert {ticket: left for ticket, left in volume.items() if left} == {
-            each.identifier: each.volume if each.is_buy else -each.volume for each in account.positions.values()
-        }
-        assert all(each.volume > 0 for each in account.positions.values())
-
-    @invariant()
-    def every_order_is_explained_by_its_deals(self) -> None:
-        account = self.broker.account
-        filled: dict[int, float] = {}
-        for deal in account.deals.all():
-            if deal.order and deal.entry != api.DEAL_ENTRY_OUT_BY:
-                filled[deal.order] = round(filled.get(deal.order, 0.0) + deal.volume, 8)
-        for order in [*account.orders.values(), *account.history_orders.all()]:
-            if order.type != api.ORDER_TYPE_CLOSE_BY and order.state != api.ORDER_STATE_CANCELED:
-                done = round(order.volume_initial - order.volume_current, 8)
-                assert done == filled.get(order.ticket, 0.0)
-
-    @invariant()
-    def final_and_active_orders_are_apart(self) -> None:
-        account = self.broker.account
-        assert all(order.state in ACTIVE and not order.time_done for order in account.orders.values())
-        assert all(order.state in FINAL and order.time_done for order in account.history_orders.all())
-        assert not set(account.orders) & {order.ticket for order in account.history_orders.all()}
+    def all_holds(self) -> None:
+        self.trader.check()
 
 
 class Netting(Trading):
-    """The same on an account with one position a symbol."""
+    """The same where positions net, in a foreign currency."""
 
-    margin_mode = api.ACCOUNT_MARGIN_MODE_RETAIL_NETTING
-
-    @invariant()
-    def a_symbol_has_one_position(self) -> None:
-        assert len(self.broker.account.positions) <= 1
+    kind = ForeignTrader
 
 
 class Reopening(Trading):
-    """The same where the night closes and reopens positions."""
+    """The same where nights reopen positions."""
 
-    swap_mode = api.SYMBOL_SWAP_MODE_REOPEN_CURRENT
-
-
-def moved(order: Order) -> dict[str, Any]:
-    """Return an order without the price that moves with the market."""
-    values: dict[str, Any] = msgspec.structs.asdict(order)
-    del values["price_current"]
-    return values
+    kind = ReopeningTrader
 
 
-for machine, examples in ((Trading, 30), (Netting, 25), (Reopening, 10)):
+for machine, examples in ((Trading, 40), (Netting, 40), (Reopening, 15)):
     machine.TestCase.settings = settings(
-        max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
     )
 TestTrading = Trading.TestCase
 TestNetting = Netting.TestCase
 TestReopening = Reopening.TestCase
+
+
+# Long histories -------------------------------------------------------------------------------------------------
+
+STEPS = 400
+SEEDS = 6
+
+
+class Dice:
+    """What a busy trader does next: mostly quotes and orders, now and then anything else."""
+
+    def __init__(self, trader: Trader, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._trader = trader
+        self._doings: list[tuple[int, Callable[[], None]]] = [
+            (40, self._quote),
+            (14, self._deal),
+            (16, self._pend),
+            (8, lambda: trader.close(self._pick(), self._lots(), self._filling())),
+            (4, lambda: trader.close_by(self._pick(), self._pick())),
+            (6, lambda: trader.set_stops(self._pick(), self._offset(), self._offset())),
+            (4, lambda: trader.modify(self._pick(), self._offset())),
+            (2, lambda: trader.remove(self._pick())),
+            (2, lambda: trader.deposit(self._random.randint(-500, 900))),
+            (2, lambda: trader.checking_changes_nothing(self._name(), self._random.randint(0, 1), self._lots())),
+            (2, trader.restart),
+        ]
+
+    def _name(self) -> str:
+        return self._random.choice(sorted(START))
+
+    def _pick(self) -> int:
+        return self._random.randint(0, 4)
+
+    def _lots(self) -> float:
+        return self._random.randint(1, 120) / 100
+
+    def _offset(self) -> int:
+        return self._random.randint(-250, 250)
+
+    def _filling(self) -> int:
+        return self._random.randint(0, 2)
+
+    def _quote(self) -> None:
+        wait = self._random.choice([self._random.randint(1, 60_000), self._random.randint(1, 40_000_000)])
+        self._trader.quote(self._name(), self._random.randint(-120, 120), self._random.randint(1, 20), wait)
+
+    def _deal(self) -> None:
+        side, distance = self._random.randint(0, 1), self._random.randint(20, 250)
+        stops = (-distance, distance) if side == 0 else (distance, -distance)
+        self._trader.deal(self._name(), side, self._lots(), *stops, self._filling())
+
+    def _pend(self) -> None:
+        kind, distance = self._random.randint(2, 7), self._random.randint(25, 250)
+        # Types 2, 5 and 7 wait below the market, 3, 4 and 6 above it.
+        offset = -distance if kind in {2, 5, 7} else distance
+        self._trader.pend(
+            self._name(), kind, self._lots(), offset, self._random.choice([0, 0, 200, 4000]), self._filling()
+        )
+
+    def step(self) -> None:
+        """Do something."""
+        weights = [weight for weight, _ in self._doings]
+        ((_, doing),) = self._random.choices(self._doings, weights)
+        doing()
+
+
+@pytest.mark.parametrize("kind", [Trader, NettingTrader, ForeignTrader, ReopeningTrader])
+def test_all_holds_over_long_histories_in_which_everything_happens(kind: type[Trader]) -> None:
+    seen: Counter[Any] = Counter()
+    for seed in range(SEEDS):
+        trader = kind()
+        dice = Dice(trader, seed)
+        for _ in range(STEPS):
+            dice.step()
+            trader.check()
+        account = trader.broker.account
+        seen.update(("entry", deal.entry, deal.reason) for deal in account.deals.all() if deal.position_id)
+        seen.update(("state", order.state) for order in account.history_orders.all())
+        seen.update(("type", order.type) for order in account.history_orders.all())
+        seen.update(("swap", deal.swap != 0) for deal in account.deals.all())
+        seen.update(("parts", order) for order, count in _fills(trader).items() if count > 1)
+    for reason in (api.DEAL_REASON_EXPERT, api.DEAL_REASON_SL, api.DEAL_REASON_TP, api.DEAL_REASON_SO):
+        assert seen["entry", api.DEAL_ENTRY_OUT, reason], reason
+    for state in (
+        api.ORDER_STATE_CANCELED,
+        api.ORDER_STATE_FILLED,
+        api.ORDER_STATE_REJECTED,
+        api.ORDER_STATE_EXPIRED,
+    ):
+        assert seen["state", state], state
+    assert seen["swap", True]
+    assert any(what == "parts" for what, *_ in seen)
+    assert seen["type", api.ORDER_TYPE_CLOSE_BY] or account.netting
+    assert seen["entry", api.DEAL_ENTRY_INOUT, api.DEAL_REASON_EXPERT] or not account.netting
+
+
+def _fills(trader: Trader) -> Counter[int]:
+    return Counter(deal.order for deal in trader.broker.account.deals.all() if deal.order)
