@@ -19,6 +19,7 @@ from broker_adapter.broker_state import (
     DEAL_SELL,
     ENTRY_IN,
     ENTRY_INOUT,
+    ENTRY_OUT_BY,
     FINAL_STATES,
     OPENING_ENTRIES,
     ORDER_STATE_CANCELED,
@@ -328,6 +329,40 @@ def _opposite_volume(intent: Intent, deals: list[Deal], read: BrokerRead) -> flo
     return volume
 
 
+def _close_by(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
+    """Two positions meet in one order, and only once: it takes the last of one of them."""
+    pair = {intent.position, intent.position_by}
+    by_order: dict[int, dict[int, Deal]] = {}
+    for deal in read.deals:
+        if deal.entry == ENTRY_OUT_BY and deal.position_id in pair:
+            by_order.setdefault(deal.order, {})[deal.position_id] = deal
+    for ticket, deals in by_order.items():
+        if deals.keys() == pair:
+            first = deals[intent.position]
+            made = next((o for o in read.history_orders if o.ticket == ticket), None)
+            magic, comment = (first.magic, first.comment) if made is None else (made.magic, made.comment)
+            return Effect(
+                Finding.DONE,
+                ticket,
+                first.ticket,
+                intent.position,
+                first.volume,
+                first.price,
+                tuple(deal.ticket for deal in deals.values()),
+                proven=_proves(intent, marks, magic=magic, comment=comment, order=ticket),
+            )
+    for order in (*read.orders, *read.history_orders):
+        if _proves(intent, marks, magic=order.magic, comment=order.comment, order=order.ticket):
+            if order.state in FINAL_STATES:
+                return _without_deals(intent, order)
+            return Effect(Finding.WORKING, order=order.ticket)
+    present = {position.identifier for position in read.positions}
+    for identifier in sorted(pair - present):
+        if closed_at_ms(identifier, read.deals, open_ms=intent.created_ms) is not None:
+            return Effect(Finding.IMPOSSIBLE, text=f"position {identifier} is gone")
+    return NOTHING
+
+
 def _modify_position(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
     del marks  # the values are the evidence
     for position in read.positions:
@@ -377,6 +412,7 @@ _BY_ACTION: dict[str, Callable[[Intent, BrokerRead, Marks], Effect]] = {
     "open": _open,
     "pending": _open,
     "close": _close,
+    "close_by": _close_by,
     "modify_position": _modify_position,
     "modify_order": _modify_order,
     "cancel": _cancel,

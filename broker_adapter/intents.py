@@ -13,6 +13,10 @@ from protocol.messages import IntentEvent, OrderRequest
 
 OPENING = frozenset({"open", "pending"})
 """Actions that add exposure."""
+CLOSING = frozenset({"close", "close_by"})
+"""Actions that take volume from positions."""
+TRADING = OPENING | CLOSING
+"""Actions that end in an order of their own, and deals."""
 CHANGING_ORDERS = frozenset({"modify_order", "cancel"})
 """Actions whose `order` is one that was there before: they did not make it."""
 
@@ -25,8 +29,9 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         fingerprint: Of the request, to tell a repeat from another order under the same id.
         action: As in `IntentEvent`.
         comment: As sent.
-        ticket: The position's present ticket (close, modify_position).
+        ticket: The position's present ticket (close, close_by, modify_position).
         position: Its identifier, which survives changes of the ticket; for `open` once known.
+        ticket_by, position_by: The same of the other position (close_by).
         order: Ticket of the order it made, or (modify_order, cancel) names.
         known: What existed before it was sent.
         details: Machine-readable fields of a refusal.
@@ -78,6 +83,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     netting: bool = False
     keeps_sl: bool = False
     keeps_tp: bool = False
+    ticket_by: int = 0
+    position_by: int = 0
 
     @property
     def opens(self) -> bool:
@@ -88,6 +95,10 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def live(self) -> bool:
         """Whether the desk has to go on looking at it: undecided, stops unchecked, or watched for a late fill."""
         return self.state not in FINAL or self.stops in {"unchecked", "repairing"} or self.watch_until_ms > 0
+
+    def closes_of(self, position: int) -> float:
+        """Return how many lots it takes from the position of that identifier."""
+        return self.volume if self.action in CLOSING and position in {self.position, self.position_by} else 0.0
 
     def moved(self, state: State, **changes: object) -> Intent:
         """Return it in another state, with other changes.

@@ -15,6 +15,7 @@ from protocol.messages import Account, OrderRequest
 _ACTIONS = {
     "submit_order": "open",
     "close_position": "close",
+    "close_by": "close_by",
     "modify_position": "modify_position",
     "modify_order": "modify_order",
     "cancel_order": "cancel",
@@ -83,4 +84,6 @@ def accepted_intent(
         netting=nets(account),
         keeps_sl=order.keeps_sl,
         keeps_tp=order.keeps_tp,
+        ticket_by=order.ticket_by,
+        position_by=order.position_by,
     ).moved(State.INTENDED)

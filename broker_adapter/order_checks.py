@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from broker_adapter.broker_state import VOLUME_EPSILON
-from broker_adapter.intents import Intent
+from broker_adapter.intents import CLOSING, Intent
 from broker_adapter.order_requests import Draft
 from broker_adapter.risk_gate import Exposure, RiskGate, closing_volume, is_working, refused
 from market.risk import RiskCode, TradingMode
@@ -11,27 +11,26 @@ from protocol.errors import StateConflict
 from protocol.messages import Account
 
 
-def check_conflicts(order: Draft, exposure: Exposure, *, held: float, one_magic: bool, netting: bool = False) -> None:
+def check_conflicts(
+    order: Draft, exposure: Exposure, *, held: float, one_magic: bool, held_by: float = 0.0, netting: bool = False
+) -> None:
     """Return if nothing that is on its way stands against the order.
 
     Args:
         order: The new order.
         exposure: What is open, on its way, or may be open.
         held: Lots of the position that the order closes.
+        held_by: Lots of the other position, if it closes two against each other.
         one_magic: All orders have the same magic number, so that only one that opens can be told at a time.
         netting: The account has one position per symbol.
 
     Raises:
         StateConflict: Another order is at it.
     """
-    if order.action == "close":
-        closing = closing_volume(exposure, order.position)
-        if closing + order.volume > held + VOLUME_EPSILON:
-            raise StateConflict(
-                f"position {order.ticket} has {held:g} lots, of which {closing:g} are being closed already (or may "
-                f"have been, their outcome being unknown): {order.volume:g} more would be too many",
-                {"closing": f"{closing:g}", "volume": f"{held:g}"},
-            )
+    if order.action in CLOSING:
+        _check_volume_left(order, exposure, order.ticket, order.position, held)
+    if order.action == "close_by":
+        _check_volume_left(order, exposure, order.ticket_by, order.position_by, held_by)
     for other in exposure.intents:
         if not is_working(other):
             continue
@@ -51,6 +50,16 @@ def check_conflicts(order: Draft, exposure: Exposure, *, held: float, one_magic:
                 f"with one fixed magic number there can be one opening order on {order.symbol} at a time: "
                 f"{other.client_order_id} is {other.state}"
             )
+
+
+def _check_volume_left(order: Draft, exposure: Exposure, ticket: int, position: int, held: float) -> None:
+    closing = closing_volume(exposure, position)
+    if closing + order.volume > held + VOLUME_EPSILON:
+        raise StateConflict(
+            f"position {ticket} has {held:g} lots, of which {closing:g} are being closed already (or may "
+            f"have been, their outcome being unknown): {order.volume:g} more would be too many",
+            {"closing": f"{closing:g}", "volume": f"{held:g}"},
+        )
 
 
 def _check_netting(order: Draft, other: Intent) -> None:

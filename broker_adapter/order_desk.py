@@ -332,10 +332,14 @@ class OrderDesk:
         account = self._watch.account
         assert account is not None
         exposure = self.exposure()
-        position = self.position(order.ticket)
-        held = 0.0 if position is None else position.volume
-        one_magic = bool(self._adapter.fixed_magic)
-        check_conflicts(order, exposure, held=held, one_magic=one_magic, netting=self.netting)
+        check_conflicts(
+            order,
+            exposure,
+            held=self._lots_of(order.ticket),
+            held_by=self._lots_of(order.ticket_by),
+            one_magic=bool(self._adapter.fixed_magic),
+            netting=self.netting,
+        )
         self.gate.check(
             order,
             account=account,
@@ -348,6 +352,10 @@ class OrderDesk:
             strategy=strategy,
             gap=self._market.has_gap(order.symbol),
         )
+
+    def _lots_of(self, ticket: int) -> float:
+        position = self.position(ticket)
+        return 0.0 if position is None else position.volume
 
     def _refuse(self, request: OrderRequest, error: BusError) -> Intent:
         account = self._watch.account

@@ -16,9 +16,10 @@ from broker_adapter.broker_state import VOLUME_EPSILON, opposite, side_of_order,
 from broker_adapter.intents import OPENING, Intent
 from market.instrument import Filling, FillingError, Instrument, choose_filling
 from market.orders import OrderInvalid, OrderSpec, validate
-from protocol.errors import NotFound, NotReady, ValidationFailed
+from protocol.errors import NotFound, NotReady, StateConflict, ValidationFailed
 from protocol.messages import (
     CancelOrder,
+    CloseBy,
     ClosePosition,
     ModifyOrder,
     ModifyPosition,
@@ -30,7 +31,7 @@ from protocol.messages import (
 )
 
 # Values of the API (package constants).
-_DEAL, _PENDING, _SLTP, _MODIFY, _REMOVE = 1, 5, 6, 7, 8
+_DEAL, _PENDING, _SLTP, _MODIFY, _REMOVE, _CLOSE_BY = 1, 5, 6, 7, 8, 10
 _TIME_GTC, _TIME_SPECIFIED = 0, 2
 _ORDER_TYPES = {
     ("market", "buy"): 0,
@@ -99,7 +100,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         type: As in `SubmitOrder`.
         reduces: It only makes exposure smaller.
         reverses: It closes a netting position and opens the other side with the rest.
-        keeps_sl, keeps_tp: As in `Intent`.
+        keeps_sl, keeps_tp, ticket_by, position_by: As in `Intent`.
     """
 
     action: str
@@ -124,6 +125,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     reverses: bool = False
     keeps_sl: bool = False
     keeps_tp: bool = False
+    ticket_by: int = 0
+    position_by: int = 0
 
     @property
     def opens(self) -> bool:
@@ -138,6 +141,7 @@ def draft(request: OrderRequest, view: View) -> Draft:
         ValidationFailed: A field is wrong; the details name it.
         NotFound: No such symbol, position or order.
         NotReady: What it would have to be checked against is not known yet.
+        StateConflict: The account is of a kind that does not take it.
     """
     if not all(" " <= sign <= "~" for sign in request.strategy):
         raise ValidationFailed("strategy: has characters other than printable ASCII", {"field": "strategy"})
@@ -260,6 +264,32 @@ def _exit(
     )
 
 
+def _close_by(request: CloseBy, view: View) -> Draft:
+    if view.netting:
+        raise StateConflict("a netting account has one position per symbol: there is no other to close it by")
+    position, other = _position(request.position, view), _position(request.position_by, view)
+    if other.symbol != position.symbol or side_of_position(other) == side_of_position(position):
+        raise ValidationFailed(
+            f"position_by: {other.ticket} ({side_of_position(other)} {other.symbol}) is not opposite to "
+            f"{position.ticket} ({side_of_position(position)} {position.symbol})",
+            {"field": "position_by"},
+        )
+    instrument = view.instrument(position.symbol)
+    _validate(OrderSpec(action="close_by", side=side_of_position(position)), instrument, view)
+    return Draft(
+        action="close_by",
+        symbol=instrument.symbol,
+        broker_symbol=instrument.broker_symbol,
+        side=side_of_position(other),
+        volume=min(position.volume, other.volume),
+        ticket=position.ticket,
+        position=position.identifier,
+        ticket_by=other.ticket,
+        position_by=other.identifier,
+        reduces=True,
+    )
+
+
 def _modify_position(request: ModifyPosition, view: View) -> Draft:
     position = _position(request.position, view)
     instrument = view.instrument(position.symbol)
@@ -323,6 +353,7 @@ def _cancel(request: CancelOrder, view: View) -> Draft:
 _DRAFTS: dict[type[OrderRequest], Callable[..., Draft]] = {
     SubmitOrder: _submit,
     ClosePosition: _close,
+    CloseBy: _close_by,
     ModifyPosition: _modify_position,
     ModifyOrder: _modify_order,
     CancelOrder: _cancel,
@@ -352,6 +383,10 @@ def trade_request(intent: Intent, quote: Quote | None, to_server_ms: Callable[[i
     if intent.action == "modify_position":
         return ApiTradeRequest(
             action=_SLTP, symbol=intent.broker_symbol, position=intent.ticket, sl=intent.sl, tp=intent.tp
+        )
+    if intent.action == "close_by":
+        return ApiTradeRequest(
+            action=_CLOSE_BY, magic=intent.magic, position=intent.ticket, position_by=intent.ticket_by
         )
     if intent.action == "cancel":
         return ApiTradeRequest(action=_REMOVE, order=intent.order)

@@ -20,6 +20,7 @@ from protocol.messages import (
     AlertEvent,
     ArmAccount,
     CancelOrder,
+    CloseBy,
     ClosePosition,
     Done,
     ModeEvent,
@@ -43,7 +44,7 @@ class OrderService:
 
     def __init__(self, service: Service, desk: OrderDesk) -> None:
         self._desk = desk
-        for request in (SubmitOrder, ClosePosition, ModifyPosition, ModifyOrder, CancelOrder):
+        for request in (SubmitOrder, ClosePosition, CloseBy, ModifyPosition, ModifyOrder, CancelOrder):
             service.handle(request, desk.on_order)
         service.handle(ReportSignal, self._on_signal)
         service.handle(SetTradingMode, self._on_mode)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from broker_adapter.api_types import ApiSendResult
-from broker_adapter.intents import Intent
+from broker_adapter.intents import CLOSING, TRADING, Intent
 from broker_adapter.link_messages import NO_API, NO_TERMINAL, REFUSED, SendOutcome
 from broker_adapter.link_results import LinkResult
 from broker_adapter.order_states import State
@@ -95,7 +95,7 @@ def with_tickets(intent: Intent, result: ApiSendResult | None) -> Intent:
     """Return the intent with the tickets that the answer names: witnesses for what follows."""
     if result is None:
         return intent
-    named = intent.action in {"open", "close", "pending"}
+    named = intent.action in TRADING
     return msgspec.structs.replace(
         intent,
         retcode=result.retcode,
@@ -106,7 +106,7 @@ def with_tickets(intent: Intent, result: ApiSendResult | None) -> Intent:
 
 def done_as_told(intent: Intent, result: ApiSendResult | None, text: str) -> Intent:
     """Return the intent as carried out by the terminal's word alone, its effect not being visible (yet)."""
-    fills = intent.action in {"open", "close"} and result is not None
+    fills = intent.action in CLOSING | {"open"} and result is not None
     opened = intent.action == "open" and result is not None
     return intent.moved(
         State.DONE,

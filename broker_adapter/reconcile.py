@@ -13,7 +13,7 @@ import msgspec
 
 from broker_adapter.broker_state import BrokerRead
 from broker_adapter.evidence import Effect, Finding, Marks, effect_of
-from broker_adapter.intents import Intent
+from broker_adapter.intents import TRADING, Intent
 from broker_adapter.order_states import State
 
 # The broker's clock may be this much off ours: history must reach back that much further than the order.
@@ -118,7 +118,7 @@ def _decide_undecided(intent: Intent, effect: Effect, read: BrokerRead, by: Circ
 
 def _decide_watched(intent: Intent, effect: Effect, by: Circumstances) -> Decision | None:
     # A changed value or a fit proves nothing here: others trade on. Only a deal or position that names the order does.
-    if intent.action in {"open", "pending", "close"} and effect.finding is Finding.DONE and effect.proven:
+    if intent.action in TRADING and effect.finding is Finding.DONE and effect.proven:
         text = "filled late, after it had been ruled out"
         return Decision(intent, done(intent, effect, text), effect, alert="late_fill", late=True)
     return _watch_over(intent, effect, by)
@@ -136,7 +136,7 @@ def _watch_over(intent: Intent, effect: Effect, by: Circumstances) -> Decision |
 
 def done(intent: Intent, effect: Effect, text: str) -> Intent:
     """Return the intent as carried out, with what the evidence tells about it."""
-    fills = intent.action in {"open", "pending", "close"}
+    fills = intent.action in TRADING
     wants_stops = intent.action == "open" and (intent.sl or intent.tp)
     return intent.moved(
         State.DONE,

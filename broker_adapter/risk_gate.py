@@ -267,7 +267,7 @@ def refused(code: RiskCode, text: str, limit: float = 0.0, value: float = 0.0) -
 
 def closing_volume(exposure: Exposure, position: int) -> float:
     """Return how many lots of a position are being closed, may have been closed, or were closed unseen."""
-    return sum(i.volume for i in exposure.intents if i.action == "close" and i.position == position)
+    return sum(intent.closes_of(position) for intent in exposure.intents)
 
 
 def is_working(intent: Intent) -> bool:

@@ -27,7 +27,8 @@ CLOSE: Final = "close"
 MODIFY_POSITION: Final = "modify_position"
 MODIFY_ORDER: Final = "modify_order"
 CANCEL: Final = "cancel"
-ACTIONS: Final = (OPEN, PENDING, CLOSE, MODIFY_POSITION, MODIFY_ORDER, CANCEL)
+CLOSE_BY: Final = "close_by"
+ACTIONS: Final = (OPEN, PENDING, CLOSE, MODIFY_POSITION, MODIFY_ORDER, CANCEL, CLOSE_BY)
 
 MARKET: Final = "market"
 LIMIT: Final = "limit"
@@ -110,6 +111,10 @@ def validate(
     _check_numbers(spec)
     _check_comment(spec.comment)
     if spec.action == CANCEL:
+        return
+    if spec.action == CLOSE_BY:
+        if not instrument.order_mask & OrderFlag.CLOSE_BY:
+            raise OrderInvalid("position_by", f"{instrument.symbol} takes no close-by orders at this broker")
         return
     if spec.action == CLOSE:
         _check_close_volume(spec.volume, instrument, position_volume)

@@ -34,6 +34,7 @@ from protocol.messages import (
     ArmAccount,
     CalculateMargin,
     CancelOrder,
+    CloseBy,
     ClosePosition,
     Consumers,
     Deal,
@@ -419,6 +420,15 @@ class BusClient:
         """
         fields = {"position": position, "volume": volume, "deviation_points": deviation_points, "comment": comment}
         return self._order(ClosePosition, client_order_id, ttl_ms, fields)
+
+    def close_by(
+        self, position: int, position_by: int, *, client_order_id: str | None = None, ttl_ms: int = 0
+    ) -> IntentEvent:
+        """Close two opposite positions of a symbol against each other, by their tickets; hedging accounts only.
+
+        As far as the smaller one goes; the result is booked on `position`. Raises as `submit`.
+        """
+        return self._order(CloseBy, client_order_id, ttl_ms, {"position": position, "position_by": position_by})
 
     def modify(
         self,

@@ -25,6 +25,7 @@ from protocol.messages import (
     BarUpdate,
     Beacon,
     CancelOrder,
+    CloseBy,
     ClosePosition,
     Done,
     Event,
@@ -56,6 +57,7 @@ _WAITING_INTERVAL_S = 0.1
 _ACTIONS: dict[type[OrderRequest], str] = {
     SubmitOrder: "open",
     ClosePosition: "close",
+    CloseBy: "close_by",
     ModifyPosition: "modify_position",
     ModifyOrder: "modify_order",
     CancelOrder: "cancel",

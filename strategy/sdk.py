@@ -26,6 +26,7 @@ from protocol.errors import NotReady, ValidationFailed
 from protocol.messages import (
     Account,
     CancelOrder,
+    CloseBy,
     ClosePosition,
     Deal,
     IntentEvent,
@@ -212,6 +213,13 @@ class Context:
         """
         _require_number("volume", volume)
         return self._desk.order(ClosePosition(0, "", self.name, ttl_ms, position.ticket, volume))
+
+    def close_by(self, position: Position, other: Position, *, ttl_ms: int = DEFAULT_TTL_MS) -> str:
+        """Close two opposite positions of a symbol against each other; return the client order id at once.
+
+        As far as the smaller one goes, without paying the spread; the result is booked on `position`. Hedging only.
+        """
+        return self._desk.order(CloseBy(0, "", self.name, ttl_ms, position.ticket, other.ticket))
 
     def modify(self, position: Position, *, sl: float, tp: float, ttl_ms: int = DEFAULT_TTL_MS) -> str:
         """Set SL and TP of `position` (prices; 0 removes); return the client order id at once.

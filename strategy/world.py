@@ -15,6 +15,7 @@ from protocol.errors import UnknownOutcome
 from protocol.messages import (
     Account,
     CancelOrder,
+    CloseBy,
     ClosePosition,
     Deal,
     DealEvent,
@@ -42,6 +43,7 @@ _ENTRY_OUT = 1
 
 _ACTIONS: dict[type[OrderRequest], str] = {
     ClosePosition: "close",
+    CloseBy: "close_by",
     ModifyPosition: "modify_position",
     ModifyOrder: "modify_order",
     CancelOrder: "cancel",
@@ -225,7 +227,7 @@ class World:
         match request:
             case SubmitOrder(symbol=symbol):
                 return symbol
-            case ClosePosition(position=ticket) | ModifyPosition(position=ticket):
+            case ClosePosition(position=ticket) | ModifyPosition(position=ticket) | CloseBy(position=ticket):
                 return next((p.symbol for p in self.positions.values() if ticket in {p.ticket, p.identifier}), "")
             case ModifyOrder(order=ticket) | CancelOrder(order=ticket):
                 order = self.pending.get(ticket)
@@ -259,7 +261,7 @@ def _as_requested(request: OrderRequest, symbol: str) -> IntentEvent:
         price=price,
         sl=sl,
         tp=tp,
-        position=request.position if isinstance(request, (ClosePosition, ModifyPosition)) else 0,
+        position=request.position if isinstance(request, (ClosePosition, ModifyPosition, CloseBy)) else 0,
         order=request.order if isinstance(request, (ModifyOrder, CancelOrder)) else 0,
     )
 

@@ -41,6 +41,7 @@ from protocol.messages.events import (
 from protocol.messages.orders import (
     ArmAccount,
     CancelOrder,
+    CloseBy,
     ClosePosition,
     ModifyOrder,
     ModifyPosition,
@@ -103,6 +104,7 @@ __all__ = [
     "Beacon",
     "CalculateMargin",
     "CancelOrder",
+    "CloseBy",
     "ClosePosition",
     "Consumer",
     "Consumers",

@@ -55,7 +55,7 @@ class IntentEvent(msgspec.Struct, frozen=True, array_like=True, tag="intent"):
 
     Attributes:
         client_order_id: The caller's id, unique for 90 days.
-        action: ``open``, ``close``, ``modify_position``, ``pending``, ``modify_order``, ``cancel``.
+        action: ``open``, ``close``, ``close_by``, ``modify_position``, ``pending``, ``modify_order``, ``cancel``.
         state: ``refused``, ``intended``, ``sent``, ``done``, ``rejected``, ``unknown``, ``ambiguous``,
             ``not_executed`` or ``unresolved``.
         side: ``buy``, ``sell`` or empty.

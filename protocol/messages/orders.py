@@ -72,6 +72,17 @@ class ClosePosition(OrderRequest, frozen=True, array_like=True):
     comment: Name = ""
 
 
+class CloseBy(OrderRequest, frozen=True, array_like=True):
+    """Close two opposite positions of a symbol against each other, as far as the smaller one goes; no spread is paid.
+
+    Hedging accounts only. `position`, `position_by`: their tickets; the result is booked on the first one.
+    """
+
+    kind: ClassVar[str] = "close_by"
+    position: int
+    position_by: int
+
+
 class ModifyPosition(OrderRequest, frozen=True, array_like=True):
     """Set SL and TP of a position; 0 removes."""
 

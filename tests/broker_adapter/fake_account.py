@@ -21,6 +21,7 @@ _BUY, _SELL = 0, 1
 _IN, _OUT, _INOUT, _OUT_BY = 0, 1, 2, 3
 _CLOSE_BY_TYPE = 8
 _PLACED, _CANCELED, _FILLED = 1, 2, 4
+_EFFECTIVE = frozenset({10008, 10009, 10010})
 
 
 class FakeBroker:
@@ -33,6 +34,7 @@ class FakeBroker:
         fill_part: Part of the volume that is filled.
         fills: 0: an accepted order leaves no trace but may be filled by `fill_late`.
         sent: Every request that `order_send` brought here.
+        effects: Those that were not refused.
     """
 
     def __init__(self, clock: ManualClock, margin_mode: int = HEDGING) -> None:
@@ -53,6 +55,7 @@ class FakeBroker:
         self.balance = 10_000.0
         self.trade_mode = 0
         self.sent: list[ApiTradeRequest] = []
+        self.effects: list[ApiTradeRequest] = []
         self.late: list[ApiTradeRequest] = []
         self.history_hidden = False
 
@@ -74,6 +77,12 @@ class FakeBroker:
     def execute(self, request: ApiTradeRequest, reason: int = 3) -> ApiSendResult:
         """Do what `order_send` asks for, and answer."""
         self.sent.append(request)
+        answer = self._carry_out(request, reason)
+        if answer.retcode in _EFFECTIVE:
+            self.effects.append(request)
+        return answer
+
+    def _carry_out(self, request: ApiTradeRequest, reason: int) -> ApiSendResult:
         match request.action:
             case 5:
                 return self._place(request)

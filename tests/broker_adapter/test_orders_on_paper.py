@@ -153,6 +153,17 @@ def test_open_with_stops_partial_close_modify_close(adapter: Adapter) -> None:
     assert all(adapter.deals_of(name, 1) for name in ("life", "part", "rest"))
 
 
+def test_two_positions_are_closed_against_each_other(adapter: Adapter) -> None:
+    long = submit(adapter, "long", 0.3)
+    short = adapter.bus.sell("EURUSD", 0.1, client_order_id="short")
+    outcome = adapter.bus.close_by(long.position, short.position, client_order_id="met")
+    assert (outcome.state, outcome.filled_volume) == ("done", 0.1)
+    volumes = {p.ticket: p.volume for p in adapter.bus.positions()}
+    assert (volumes.get(long.position), volumes.get(short.position)) == (0.2, None)
+    assert adapter.deals_of("met", 2)
+    assert adapter.bus.close(long.position, client_order_id="rest-of-long").filled_volume == 0.2
+
+
 def test_a_reply_lost_after_execution_is_found_and_not_doubled(adapter: Adapter) -> None:
     set_fault(adapter.terminal, "reply_lost", functions=("order_send",))
     with contextlib.suppress(UnknownOutcome):  # the evidence may be there before the reply has left

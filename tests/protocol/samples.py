@@ -186,6 +186,7 @@ MESSAGES: dict[str, m.Message] = {
         1, "a1b2", "confluence", 5000, "EURUSD", "buy", 0.1, "limit", 1.08, 1.07, 1.1, 10, "conf 1", 3, 4, 1.09
     ),
     "close_position": m.ClosePosition(1, "a1b3", "confluence", 0, 71, 0.05),
+    "close_by": m.CloseBy(1, "a1b7", "confluence", 0, 71, 72),
     "modify_position": m.ModifyPosition(1, "a1b4", "confluence", 0, 71, 1.07, 1.11),
     "modify_order": m.ModifyOrder(1, "a1b5", "confluence", 0, 81, 1.081),
     "cancel_order": m.CancelOrder(1, "a1b6", "confluence", 0, 81),

@@ -30,7 +30,7 @@ from protocol.keys import KeyStore
 from protocol.service import Caller, Service
 from protocol.ticks import RATE_DTYPE, TICK_DTYPE
 from tests.protocol.rig import SERVER, Peer, running
-from tests.protocol.samples import ACCOUNT, DEAL, INTENT, ORDER, POSITION, QUOTE
+from tests.protocol.samples import ACCOUNT, DEAL, INTENT, ORDER, POSITION, QUOTE, UNSETTLED
 
 NOWHERE = "tcp://127.0.0.1:9"
 
@@ -264,19 +264,25 @@ def test_other_orders_and_commands(system: System, client: BusClient) -> None:
         seen.append(request)
         return m.Done(request.id, "so be it")
 
-    for kind in (m.ClosePosition, m.ModifyPosition, m.ModifyOrder, m.CancelOrder):
+    for kind in (m.ClosePosition, m.CloseBy, m.ModifyPosition, m.ModifyOrder, m.CancelOrder):
         system.orders.handle(kind, order)
-    for command_kind in (m.SetTradingMode, m.ArmAccount, m.Reconnect):
+    for command_kind in (m.SetTradingMode, m.ArmAccount, m.Reconnect, m.SettleOrder):
         system.orders.handle(command_kind, command)
     system.queries.handle(m.GetIntent, lambda r, c: m.OrderReply(r.id, INTENT))
+    system.queries.handle(m.GetUnsettled, lambda r, c: m.Unsettled(r.id, (UNSETTLED,)))
     client.close(71, 0.05)
+    client.close_by(71, 72)
     client.modify(position=71, sl=1.0, tp=2.0)
     client.modify(order=81, price=1.5)
     client.cancel(81)
-    assert [type(request) for request in seen] == [m.ClosePosition, m.ModifyPosition, m.ModifyOrder, m.CancelOrder]
+    kinds = [type(request) for request in seen]
+    assert kinds == [m.ClosePosition, m.CloseBy, m.ModifyPosition, m.ModifyOrder, m.CancelOrder]
     assert client.halt("news", flatten=True) == client.resume() == client.arm(5) == client.reconnect() == "so be it"
-    assert seen[4].mode == "halted"
-    assert seen[4].flatten
+    assert seen[5].mode == "halted"
+    assert seen[5].flatten
+    assert client.unsettled() == (UNSETTLED,)
+    assert client.settle("a1b2", "not_executed", reason="seen") == "so be it"
+    assert (seen[-1].client_order_id, seen[-1].outcome, seen[-1].reason) == ("a1b2", "not_executed", "seen")
     assert client.intent("a1b2") == INTENT
     with pytest.raises(ValidationFailed):
         client.modify(sl=1.0)
