@@ -14,7 +14,7 @@ import psutil
 
 from paper_terminal.channel import Channel, NoTerminal
 from paper_terminal.settings import SETTINGS_FILE, FeedSettings, Settings, save
-from paper_terminal.wire import IPC_FILE, read_address
+from paper_terminal.wire import IPC_FILE
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,19 +85,23 @@ class RunningTerminal:
 
 
 def kill_started(folder: Path) -> None:
-    """End the terminal that `initialize` started on a folder."""
-    address = read_address(folder)
-    if address is not None:
-        process = psutil.Process(address.pid)
-        process.kill()
-        eventually(lambda: _has_ended(process), what="its end")
+    """End every terminal that was started on a folder, those included that wait for the first one's end."""
+
+    def none_left() -> bool:
+        running = [process for process in psutil.process_iter() if _runs_on(process, folder)]
+        for process in running:
+            process.kill()
+        return not running
+
+    eventually(none_left, what="the end of the terminals")
 
 
-def _has_ended(process: psutil.Process) -> bool:
+def _runs_on(process: psutil.Process, folder: Path) -> bool:
     try:
-        return process.status() == psutil.STATUS_ZOMBIE  # its parent may be a client that does not wait for it
-    except psutil.NoSuchProcess:
-        return True
+        words = process.cmdline()
+    except psutil.Error:
+        return False
+    return "paper_terminal" in words and str(folder) in words and process.pid != os.getpid()
 
 
 def call(channel: Channel, function: str, *arguments: Any) -> Any:
