@@ -6,15 +6,13 @@ a class attribute they do not turn into bound methods.
 
 from __future__ import annotations
 
-import dis
 import sys
 from collections.abc import Callable
-from types import BuiltinFunctionType, FrameType
+from types import BuiltinFunctionType
 from typing import Any, ClassVar, Final, Generic, NoReturn, SupportsIndex, TypeVar
 
 from paper_terminal.arguments import Pending
-
-_CALL_FUNCTION_EX: Final = dis.opmap["CALL_FUNCTION_EX"]
+from paper_terminal.call_site import forwards_keywords
 
 R = TypeVar("R")
 
@@ -78,20 +76,9 @@ class Keywords(_Builtin[R]):
     """A function of positional and keyword arguments; `None` for the keywords means that none were passed."""
 
     def __call__(self, /, *arguments: Any, **keywords: Any) -> R:
-        passed = keywords or ({} if _forwards_keywords(sys._getframe(1)) else None)
+        passed = keywords or ({} if forwards_keywords(sys._getframe(1), self) else None)
         return self._called(arguments, passed)
 
 
 BUILTINS: Final = (NoArguments, Positional, Keywords)
 """The three kinds."""
-
-
-def _forwards_keywords(caller: FrameType) -> bool:
-    """Tell whether the caller wrote `f(*args, **kwargs)`: up to Python 3.13 a C function then sees a dict.
-
-    It does so even when the dict is empty, which breaks wrappers that always forward their keywords.
-    """
-    if sys.version_info >= (3, 14):
-        return False
-    code, at = caller.f_code.co_code, caller.f_lasti
-    return at >= 0 and code[at] == _CALL_FUNCTION_EX and bool(code[at + 1] & 1)
