@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -38,22 +41,76 @@ def history_of(records: Records, rule: str | int = "utc", *, cut: int | None = N
     return history
 
 
-def plain_bars(records: Records, timeframe: int) -> list[tuple[Any, ...]]:
+def opens_at(moment: datetime, name: str) -> datetime:
+    """Return when the bar of a period begins that a moment falls in, by the calendar."""
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    if name == "MN1":
+        return midnight.replace(day=1)
+    if name == "W1":
+        return midnight - timedelta(days=moment.isoweekday() % 7)
+    if name == "D1":
+        return midnight
+    step = int(name[1:])
+    if name.startswith("H"):
+        return midnight.replace(hour=moment.hour // step * step)
+    return midnight.replace(hour=moment.hour, minute=moment.minute // step * step)
+
+
+def plain_bars(records: Records, name: str, ahead: Callable[[datetime], timedelta], *, by_last: bool = False) -> Any:
+    """Build bars one tick at a time; `ahead` is the server's clock minus UTC."""
     bars: dict[int, list[Any]] = {}
     for tick in records:
-        open_s = int(bar_opens(np.array([tick["time"]]), timeframe)[0])
-        bid, spread = float(tick["bid"]), max(0, round((tick["ask"] - tick["bid"]) / POINT))
-        bar = bars.setdefault(open_s, [open_s, bid, bid, bid, bid, 0, spread, 0])
-        bar[2], bar[3], bar[4] = max(bar[2], bid), min(bar[3], bid), bid
-        bar[5], bar[6] = bar[5] + 1, min(bar[6], spread)
+        moment = datetime.fromtimestamp(int(tick["time"]), UTC)
+        open_s = int(opens_at(moment + ahead(moment), name).timestamp())
+        if by_last and not int(tick["flags"]) & 0b1111000:
+            continue
+        price, spread = float(tick["last" if by_last else "bid"]), max(0, round((tick["ask"] - tick["bid"]) / POINT))
+        volume = int(tick["volume"]) if int(tick["flags"]) & 0b1111000 else 0
+        bar = bars.setdefault(open_s, [open_s, price, price, price, price, 0, spread, 0])
+        bar[2], bar[3], bar[4] = max(bar[2], price), min(bar[3], price), price
+        bar[5], bar[6], bar[7] = bar[5] + 1, min(bar[6], spread), bar[7] + volume
     return [tuple(bar) for bar in bars.values()]
 
 
-@given(walks, st.sampled_from(sorted(FRAMES.values())), st.data())
-def test_bars_equal_a_plain_reckoning(steps: list[tuple[int, int, int]], timeframe: int, data: st.DataObject) -> None:
-    records = walked(steps)
-    history = history_of(records, cut=data.draw(st.integers(0, len(records))))
-    assert [bar.item() for bar in history.bars(timeframe)] == plain_bars(records, timeframe)
+def new_york_plus_7(moment: datetime) -> timedelta:
+    return (moment.astimezone(ZoneInfo("America/New_York")).utcoffset() or timedelta()) + timedelta(hours=7)
+
+
+CLOCKS: dict[str | int, Callable[[datetime], timedelta]] = {
+    "utc": lambda _moment: timedelta(),
+    150: lambda _moment: timedelta(minutes=150),
+    "ny+7": new_york_plus_7,
+}
+# Quiet hours, days and weeks between the ticks; the autumn hour that comes twice is tested apart.
+waits = st.one_of(st.integers(0, 40_000), st.integers(0, 90_000_000), st.integers(0, 900_000_000))
+long_walks = st.lists(st.tuples(waits, st.integers(-30, 30), st.integers(-4, 12)), min_size=1, max_size=80)
+starts = st.integers(1_735_700_000_000, 1_756_000_000_000)
+
+
+@given(long_walks, starts, st.sampled_from(sorted(FRAMES)), st.sampled_from(list(CLOCKS)), st.booleans(), st.data())
+def test_bars_of_every_period_equal_a_plain_reckoning(
+    steps: list[tuple[int, int, int]],
+    start_ms: int,
+    frame: str,
+    clock: str | int,
+    by_last: bool,
+    data: st.DataObject,
+) -> None:
+    """Whatever the cuts at which ticks arrive, and whatever was asked for in between."""
+    records = walked(steps, start_ms=start_ms)
+    if clock == "ny+7":  # from January to the end of October: through spring's change of the clock
+        records = records[records["time"] < 1_761_900_000]
+    kinds = data.draw(st.lists(st.sampled_from([2, 4, 6, 88, 56]), min_size=len(records), max_size=len(records)))
+    records["flags"], records["last"] = kinds, records["bid"] + POINT
+    records["volume"] = records["volume_real"] = np.arange(len(records)) % 7
+    history = SymbolHistory(ServerTimeRule(clock), point=POINT, by_last=by_last)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(records)), max_size=5)))
+    for first, end in pairwise([0, *cuts, len(records)]):
+        history.append(records[first:end])
+        if data.draw(st.booleans()):
+            history.bars(FRAMES[frame])
+    expected = plain_bars(records, frame.removeprefix("TIMEFRAME_"), CLOCKS[clock], by_last=by_last)
+    assert [bar.item() for bar in history.bars(FRAMES[frame])] == expected
 
 
 @pytest.mark.parametrize(
@@ -137,3 +194,53 @@ def test_slices_given_out_survive_growth() -> None:
     growing.extend(ticks(*((index, 1.5, 2.5) for index in range(10_000))))
     assert len(before) == 1
     assert before["bid"][0] == growing.filled["bid"][0] == 1.0
+
+
+def test_bars_given_out_do_not_change_when_the_bar_goes_on() -> None:
+    history = history_of(ticks((START_MS, 1.1, 1.1001)))
+    given_out = [history.bars_from_position(frame, 0, 1) for frame in (api.TIMEFRAME_M1, api.TIMEFRAME_H1)]
+    history.append(ticks((START_MS + 1000, 1.2, 1.2001)))
+    assert [float(bars["close"][0]) for bars in given_out] == [1.1, 1.1]
+    assert float(history.bars_from_position(api.TIMEFRAME_H1, 0, 1)["close"][0]) == 1.2
+
+
+def test_an_unknown_period_is_refused_before_and_after_a_tick() -> None:
+    history = SymbolHistory(ServerTimeRule("utc"), point=POINT)
+    for _ in range(2):
+        with pytest.raises(BadRequest):
+            history.bars_from_position(7, 0, 1)
+        history.append(ticks((START_MS, 1.1, 1.1001)))
+
+
+# The day -----------------------------------------------------------------------------------------------------
+
+
+@given(long_walks, starts, st.data())
+def test_the_day_is_that_of_the_newest_tick(
+    steps: list[tuple[int, int, int]], start_ms: int, data: st.DataObject
+) -> None:
+    records = walked(steps, start_ms=start_ms)
+    records["flags"] = data.draw(st.lists(st.sampled_from([6, 88]), min_size=len(records), max_size=len(records)))
+    records["last"] = records["ask"]
+    records["volume"] = records["volume_real"] = 1 + np.arange(len(records)) % 5
+    history = SymbolHistory(ServerTimeRule("utc"), point=POINT)
+    for first, end in pairwise(
+        sorted({0, len(records), *data.draw(st.lists(st.integers(0, len(records)), max_size=4))})
+    ):
+        history.append(records[first:end])
+        history.day()
+    day = history.day()
+    number = int(records["time"][-1]) // 86_400
+    today = [tick for tick in records if tick["time"] // 86_400 == number]
+    earlier = [tick for tick in records if tick["time"] // 86_400 < number]
+    deals = [tick for tick in today if tick["flags"] == 88]
+    assert (day.number, day.opened) == (number, today[0]["bid"])
+    assert day.closed_before == (earlier[-1]["bid"] if earlier else 0.0)
+    assert (day.bid_high, day.bid_low) == (max(t["bid"] for t in today), min(t["bid"] for t in today))
+    assert (day.ask_high, day.ask_low) == (max(t["ask"] for t in today), min(t["ask"] for t in today))
+    assert (day.last_high, day.last_low) == (
+        max((t["last"] for t in deals), default=0.0),
+        min((t["last"] for t in deals), default=0.0),
+    )
+    assert (day.deals, day.volume) == (len(deals), sum(t["volume_real"] for t in deals))
+    assert day.value == pytest.approx(sum(t["last"] * t["volume_real"] for t in deals))
