@@ -72,10 +72,10 @@ class DayRange:
 
     def _take(self, ticks: Records) -> None:
         day = self._day
-        prices = ticks[self._price]
+        deals = ticks[(ticks["flags"] & DEAL_FLAGS) != 0]
+        prices = deals["last"] if self._price == "last" else ticks["bid"]
         if not day.opened and (prices > 0).any():
             day.opened = float(prices[prices > 0][0])
-        deals = ticks[(ticks["flags"] & DEAL_FLAGS) != 0]
         for name, values in (("bid", ticks["bid"]), ("ask", ticks["ask"]), ("last", deals["last"])):
             self._stretch(name, values)
         if len(deals):
