@@ -259,42 +259,6 @@ def test_the_command_line_gives_and_takes_faults(terminal: RunningTerminal) -> N
 # Death and return --------------------------------------------------------------------------------------------
 
 
-def test_kill_during_orders_loses_nothing_acknowledged_and_repeats_nothing(tmp_path: Path) -> None:
-    script = """
-        import sys, paper_terminal.client as mt5
-        assert mt5.initialize(sys.argv[1]), mt5.last_error()
-        while (r := mt5.order_send(action=1, symbol="EURUSD", volume=0.01, type=0, comment="x")) is not None:
-            print(r.order, r.deal, flush=True)
-            print(mt5.order_send(action=1, position=r.order, volume=0.01, type=1), file=sys.stderr)
-        print(mt5.last_error()[0], flush=True)
-    """
-    with RunningTerminal(tmp_path / "t") as terminal:
-        for _ in range(3):
-            child = subprocess.Popen(
-                [sys.executable, "-c", textwrap.dedent(script), str(terminal.folder)],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment(),
-                encoding="utf-8",
-            )
-            assert child.stdout is not None
-            acknowledged = [child.stdout.readline() for _ in range(15)]
-            terminal.kill()
-            acknowledged += child.communicate(timeout=20)[0].splitlines()
-            assert int(acknowledged.pop()) in {-10002, -10001, -10004}
-            terminal.start()
-            assert mt5.initialize(str(terminal.folder))
-            deals = mt5.history_deals_get(1, FOREVER_S)
-            tickets = [deal.ticket for deal in deals]
-            orders = [deal.order for deal in deals if deal.entry == 0 and deal.order]
-            assert len(set(tickets)) == len(tickets)
-            assert len(set(orders)) == len(orders)
-            assert {int(line.split()[0]) for line in acknowledged} <= set(orders)
-            total = sum(deal.profit + deal.commission for deal in deals)
-            assert mt5.account_info().balance == pytest.approx(total)
-            mt5.shutdown()
-
-
 # Faults ------------------------------------------------------------------------------------------------------
 
 
