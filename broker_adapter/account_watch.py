@@ -10,17 +10,18 @@ from collections.abc import Callable
 
 import msgspec
 
-from broker_adapter.broker_state import BrokerRead, closed_at_ms, side_of_position
+from broker_adapter.broker_state import BrokerRead
 from broker_adapter.evidence import NOTHING, Effect, Finding, effect_of
 from broker_adapter.intent_book import IntentBook
 from broker_adapter.intents import Intent
 from broker_adapter.journal import Journal
 from broker_adapter.journal_records import EventRecord, KnownRecord
 from broker_adapter.order_ledger import Batch, OrderLedger
-from broker_adapter.order_states import OPEN, UNDECIDED, State
+from broker_adapter.order_states import UNDECIDED, State
 from broker_adapter.outcomes import Judgement, done_as_told, unknown
 from broker_adapter.reconcile import Circumstances, Decision, done, reconcile
 from broker_adapter.retcodes import Verdict
+from broker_adapter.stops_watch import StopsWatch
 from broker_adapter.trade_events import Published, attributed_order, attributed_position, differences
 from broker_adapter.unsettled import describe, is_unsettled, settled
 from mt5bus.settings import Adapter
@@ -29,10 +30,6 @@ from protocol.messages import Account, Order, Position, UnsettledOrder
 
 SETTLE_S = 2.0
 """How long the effect of an accepted order may take to show before the answer alone is reported."""
-STOPS_GRACE_S = 1.0
-"""How long SL and TP may take to show on a new position before they count as missing."""
-UNSEEN_S = 60.0
-"""How long a filled order's position may take to show before a person has to see whether it has its SL and TP."""
 _UNBROKEN_NS = 10_000_000_000  # reads further apart than this do not show an unbroken connection
 _DAY_MS = 86_400_000
 
@@ -51,8 +48,7 @@ class AccountWatch:
     """Compares each read with what was told and what is open.
 
     Args:
-        repair_stops: Sets the SL and TP of an intent whose position lacks them; the child intent's number comes back
-            through the book under `stops_id`.
+        repair_stops: Sets the SL and TP of an intent whose position lacks them; see `StopsWatch`.
     """
 
     def __init__(
@@ -75,15 +71,13 @@ class AccountWatch:
         self._book = book
         self._ledger = ledger
         self._settings = settings
-        self._repair_stops = repair_stops
+        self._stops = StopsWatch(book, ledger, repair=repair_stops)
         self._account: tuple[str, int] | None = None
         self._published = Published()
         self._reads = 0
         self._unknown_since_ns: dict[int, int] = {}
         self._settling: dict[int, _Settling] = {}
         self._unseen: dict[int, tuple[Intent, int]] = {}
-        self._stops_since_ns: dict[int, int] = {}
-        self._repairs: set[int] = set()
         self._alerted: set[int] = set()
 
     @property
@@ -149,7 +143,7 @@ class AccountWatch:
         batch.numbers.extend(outcomes.numbers)
         batch.records.extend(outcomes.records)
         batch.then.extend(outcomes.then)
-        self._check_stops(read, batch)
+        self._stops.check(read, batch, connected_since_ns=self.connected_since_ns)
 
     # --- What happened ------------------------------------------------------------------------------------------
 
@@ -300,72 +294,3 @@ class AccountWatch:
         if decision.alert:
             text = f"{after.action} {after.volume:g} {after.symbol} ({after.client_order_id}): {after.text}"
             self._ledger.alert(batch, after, decision.alert, text)
-
-    # --- SL and TP after a fill ---------------------------------------------------------------------------------
-
-    def _check_stops(self, read: BrokerRead, batch: Batch) -> None:
-        for intent in self._book.held():
-            if intent.state is not State.DONE or (intent.server, intent.login) != self._account:
-                continue
-            if intent.stops == "unchecked":
-                self._check_stops_of(intent, read, batch)
-            elif intent.stops == "repairing":
-                self._check_repair_of(intent, batch)
-
-    def _check_stops_of(self, intent: Intent, read: BrokerRead, batch: Batch) -> None:
-        since_ns = self._stops_since_ns.setdefault(intent.number, read.started_ns)
-        waited = read.started_ns - since_ns >= STOPS_GRACE_S * 1e9
-        position = next((p for p in read.positions if p.identifier == intent.position), None)
-        if position is None:
-            if closed_at_ms(intent.position, read.deals, open_ms=intent.created_ms) is not None:
-                self._stops_are(intent, "ok", batch)
-            elif self._connected_for_ns(read, since_ns) >= UNSEEN_S * 1e9:
-                self._stops_are(intent, "failed", batch)
-                text = (
-                    f"the terminal called {intent.volume:g} {intent.symbol} ({intent.client_order_id}) filled, but "
-                    f"does not show position {intent.position}: whether it has its SL {intent.sl:g} and TP "
-                    f"{intent.tp:g} is not known. Look into the terminal"
-                )
-                self._ledger.alert(batch, intent, "stops_missing", text)
-            return
-        # A netting position that was reversed since has other stops than this order asked for.
-        if has_stops(intent, position) or (intent.netting and side_of_position(position) != intent.side):
-            self._stops_are(intent, "ok", batch)
-        elif waited:
-            self._stops_are(intent, "repairing", batch)
-            self._repairs.add(intent.number)
-            batch.then.append(lambda: self._repair_stops(intent, position))
-
-    def _connected_for_ns(self, read: BrokerRead, since_ns: int) -> int:
-        connected_ns = self.connected_since_ns
-        return 0 if connected_ns is None else read.started_ns - max(since_ns, connected_ns)
-
-    def _check_repair_of(self, intent: Intent, batch: Batch) -> None:
-        child = self._book.find(stops_id(intent))
-        if child is None:
-            if intent.number not in self._repairs:  # a restart came between the decision to repair and the repair
-                self._stops_are(intent, "unchecked", batch)
-        elif child.state is State.DONE:
-            self._stops_are(intent, "ok", batch)
-        elif child.state not in OPEN | UNDECIDED:
-            self._stops_are(intent, "failed", batch)
-            text = (
-                f"position {intent.position} on {intent.symbol} lacks its stops: SL {intent.sl:g} and TP {intent.tp:g} "
-                f"were not set with the order, nor could they be set later ({child.text}). Set them by hand, or close"
-            )
-            self._ledger.alert(batch, intent, "stops_missing", text)
-
-    def _stops_are(self, intent: Intent, stops: str, batch: Batch) -> None:
-        if stops != "unchecked":
-            self._stops_since_ns.pop(intent.number, None)
-        self._ledger.amend(batch, msgspec.structs.replace(intent, stops=stops))
-
-
-def stops_id(intent: Intent) -> str:
-    """Return the client order id of the request that sets an order's missing stops. No caller's id has a tilde."""
-    return f"~stops:{intent.number}"
-
-
-def has_stops(intent: Intent, position: Position) -> bool:
-    """Whether the position has a stop and a target where the order asked for them."""
-    return bool(position.sl or not intent.sl) and bool(position.tp or not intent.tp)

@@ -20,6 +20,8 @@ TRADING = OPENING | CLOSING
 CHANGING_ORDERS = frozenset({"modify_order", "cancel"})
 """Actions whose `order` is one that was there before: they did not make it."""
 
+_STOPS_OPEN = frozenset({"placed", "carried", "unchecked", "repairing"})
+
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One order of ours. Lots, prices, points; times in UTC milliseconds of market time unless they say wall.
@@ -35,7 +37,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         order: Ticket of the order it made, or (modify_order, cancel) names.
         known: What existed before it was sent.
         details: Machine-readable fields of a refusal.
-        stops: SL and TP after the fill: empty (none asked for), ``unchecked``, ``repairing``, ``ok`` or ``failed``.
+        stops: SL and TP: empty (nothing to look after); of a pending order ``placed`` and, once it was seen with them,
+            ``carried``; after a fill ``unchecked``, ``repairing``, ``ok`` or ``failed``.
         watch_until_ms: Wall clock until which a late fill is looked for; 0 while it is not watched.
         parent: Number of the intent whose missing SL and TP this one sets; 0 otherwise.
         netting: It was decided on an account with one position per symbol.
@@ -93,8 +96,17 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def live(self) -> bool:
-        """Whether the desk has to go on looking at it: undecided, stops unchecked, or watched for a late fill."""
-        return self.state not in FINAL or self.stops in {"unchecked", "repairing"} or self.watch_until_ms > 0
+        """Whether the desk has to go on looking at it: undecided, its stops open, or watched for a late fill."""
+        return self.state not in FINAL or self.stops in _STOPS_OPEN or self.watch_until_ms > 0
+
+    @property
+    def stops_when_done(self) -> str:
+        """How its stops stand when it has just been carried out."""
+        asked = bool(self.sl or self.tp)
+        if self.action == "open":
+            return "unchecked" if asked else ""
+        # The fill of any order may clear the stops of a netting position.
+        return "placed" if self.action == "pending" and (asked or self.netting) else ""
 
     def closes_of(self, position: int) -> float:
         """Return how many lots it takes from the position of that identifier."""

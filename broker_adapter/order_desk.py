@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from broker_adapter.account_watch import AccountWatch, stops_id
+from broker_adapter.account_watch import AccountWatch
 from broker_adapter.broker_state import BrokerRead, nets
 from broker_adapter.intent_book import IntentBook
 from broker_adapter.intents import Intent, fingerprint_of
@@ -29,6 +29,7 @@ from broker_adapter.outcomes import Judgement, judge, refusal, unknown, with_tic
 from broker_adapter.retcodes import Verdict
 from broker_adapter.risk_gate import Exposure, RiskGate, is_working
 from broker_adapter.send_queue import LinkCaller, SendQueue
+from broker_adapter.stops_watch import stops_id
 from broker_adapter.witnesses import KnownTickets, make_magic
 from market.instrument import Instrument
 from market.risk import TradingMode

@@ -202,8 +202,8 @@ def _submit(request: SubmitOrder, view: View) -> Draft:
         users_comment=spec.comment,
         decided_ms=request.decided_ms,
         reverses=held is not None and added is None,
-        keeps_sl=view.netting and not pending and not request.sl,
-        keeps_tp=view.netting and not pending and not request.tp,
+        keeps_sl=view.netting and not request.sl,
+        keeps_tp=view.netting and not request.tp,
     )
 
 

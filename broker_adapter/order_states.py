@@ -1,7 +1,8 @@
 """The life of an order as one table: which state may follow which, and why.
 
 ``received`` and ``sent`` live in memory only. A restart finds ``intended`` in the journal for both and has to take
-it for ``unknown``, since the bytes may have left. `docs/orders.md` shows the table; a test compares the two.
+it for ``unknown``, since the bytes may have left. `docs/orders.md` shows the table, and a drawing that
+``python -m broker_adapter.order_states`` makes from it; a test compares them.
 
 Editing rule: a state that claims "nothing happened" may be entered only from an answer that says so definitely, from
 evidence, or by the operator's word. Time alone never ends `State.UNKNOWN`.
@@ -9,6 +10,7 @@ evidence, or by the operator's word. Time alone never ends `State.UNKNOWN`.
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -87,3 +89,14 @@ def check(before: State, after: State) -> State:
 def after_restart(state: State) -> State:
     """Return what a state found in the journal means to an adapter that has just started."""
     return State.UNKNOWN if state in OPEN else state
+
+
+def drawing() -> str:
+    """Return the table as a Mermaid state diagram: final states lead to the end."""
+    ends = [f"    {state} --> [*]" for state in State if state in FINAL]
+    steps = [f"    {row.before} --> {row.after}" for row in TRANSITIONS]
+    return "\n".join(["stateDiagram-v2", "    direction LR", f"    [*] --> {State.RECEIVED}", *steps, *ends])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(drawing() + "\n")

@@ -115,7 +115,7 @@ def done_as_told(intent: Intent, result: ApiSendResult | None, text: str) -> Int
         position=(_netted_into(intent) or intent.order) if opened else intent.position,
         filled_volume=result.volume if fills and result is not None else 0.0,
         fill_price=result.price if fills and result is not None else 0.0,
-        stops="unchecked" if intent.action == "open" and (intent.sl or intent.tp) else "",
+        stops=intent.stops_when_done,
     )
 
 

@@ -137,7 +137,6 @@ def _watch_over(intent: Intent, effect: Effect, by: Circumstances) -> Decision |
 def done(intent: Intent, effect: Effect, text: str) -> Intent:
     """Return the intent as carried out, with what the evidence tells about it."""
     fills = intent.action in TRADING
-    wants_stops = intent.action == "open" and (intent.sl or intent.tp)
     return intent.moved(
         State.DONE,
         order=effect.order or intent.order,
@@ -145,7 +144,7 @@ def done(intent: Intent, effect: Effect, text: str) -> Intent:
         position=effect.position or intent.position,
         filled_volume=effect.volume if fills else 0.0,
         fill_price=effect.price if fills else 0.0,
-        stops="unchecked" if wants_stops else "",
+        stops=intent.stops_when_done,
         watch_until_ms=0,
         code="",
         text=text,

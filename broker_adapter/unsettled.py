@@ -64,8 +64,8 @@ def settled(
     effect = _effect(intent, read, by)
     if outcome == DONE:
         after = done(intent, effect, text)
-        # Without a position to look at there are no stops to check.
-        return (after if after.position else msgspec.structs.replace(after, stops="")), effect
+        # Without anything to look at there are no stops to check.
+        return (after if after.position or after.order else msgspec.structs.replace(after, stops="")), effect
     after = intent.moved(State.NOT_EXECUTED, code="state_conflict", text=text, watch_until_ms=by.wall_ms + by.watch_ms)
     return after, effect
 

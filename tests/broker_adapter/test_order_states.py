@@ -16,6 +16,7 @@ from broker_adapter.order_states import (
     State,
     after_restart,
     check,
+    drawing,
     may_follow,
 )
 from broker_adapter.retcodes import NO_RESULT, RETCODES, Verdict, meaning_of, meaning_of_no_result
@@ -83,5 +84,6 @@ def test_the_document_shows_the_tables() -> None:
     text = (Path(__file__).parents[2] / "docs" / "orders.md").read_text(encoding="utf-8")
     for row in TRANSITIONS:
         assert f"| {row.before} | {row.after} | {row.reason} |" in text
+    assert f"```mermaid\n{drawing()}\n```" in text
     for code, meaning in {**RETCODES, **NO_RESULT}.items():
         assert f"| {code} | {meaning.verdict.name.lower()} | {meaning.text} |" in text, code
