@@ -42,11 +42,13 @@ max_orders_per_minute = 5000
 class Adapter:
     """An adapter run alone, with the paper terminal that it starts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, paper: str = "") -> None:
         self.home = folder / "home"
         self.config = folder / "mt5bus.toml"
         self.config.write_text(CONFIG.replace("PORT", str(free_ports())), encoding="utf-8")
         self.loaded: Loaded = load(self.home, self.config)
+        self.terminal.mkdir(parents=True)
+        (self.terminal / "paper.toml").write_text(paper, encoding="utf-8")
         self.output = (folder / "output.txt").open("w", encoding="utf-8")
         self.client: BusClient | None = None
         self.start()
