@@ -8,24 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 
 from broker_adapter.api_types import ApiDeal
-from broker_adapter.bar_reader import rates_from
+from broker_adapter.built_bars import BarsFromTicks
 from broker_adapter.connection import Connection
 from broker_adapter.conversion import deal_from, order_from
 from broker_adapter.link_messages import AnyCommand, Call, HistoryPage, LinkRole, ReadHistory, ReadTicks, TickPage
 from broker_adapter.link_results import LinkResult
 from broker_adapter.server_clock import ServerClock
-from market.bars import Bar, BarBuilder, Timeframe, period_open_utc_ms
+from broker_adapter.tick_begins import TickBegins
+from market.bars import Timeframe, period_open_utc_ms
 from market.instrument import Instrument
 from mt5bus.settings import Adapter
-from protocol.errors import BusError, DataInvalid, NotReady, ValidationFailed
+from protocol.errors import BusError, NotFound, NotReady, ValidationFailed
 from protocol.messages import (
     MAX_PAGE,
     Deals,
     GetDeals,
     GetHistoryOrders,
+    GetMissedTicks,
     GetRates,
     GetTicks,
     Orders,
@@ -42,8 +45,6 @@ _LATEST_MS = 2_145_000_000_000  # the API's dates end in January 2038
 _MOST_SKIPPED = 1_000_000
 _LARGEST_TICKET = 2**63 - 1
 _BUILD_PAGE_TICKS = 32_768
-_WIDEST_WINDOW_MS = 4 * 24 * 3_600_000
-_MOST_TICKS_FOR_BARS = 4_000_000
 
 
 class History:
@@ -58,8 +59,10 @@ class History:
         broker_name: Callable[[str], str],
         canonical: Callable[[str], str],
         instrument: Callable[[str], Instrument | None],
+        begins: TickBegins,
     ) -> None:
         self.instrument = instrument
+        self._begins = begins
         self._connection = connection
         self._clock = clock
         self._deadline_s = settings.deadlines.bulk_s
@@ -98,6 +101,45 @@ class History:
             )
 
         self._ask(command, answer, on_error)
+
+    def missed_ticks(self, request: GetMissedTicks, on_reply: OnReply, on_error: OnError) -> None:
+        """Answer a page of the ticks between a place in the history and the first tick of a life of the adapter.
+
+        Raises:
+            BusError: It cannot even be asked for.
+        """
+        self._check_range(request.from_ms, _LATEST_MS)
+        if not 0 <= request.skip <= _MOST_SKIPPED:
+            raise ValidationFailed(f"skip is {request.skip}: 0 to {_MOST_SKIPPED}", {"field": "skip"})
+        begin = self._begins.of(request.symbol, request.epoch)
+        if begin is None:
+            raise NotFound(
+                f"where epoch {request.epoch} of {request.symbol} began is unknown: it is too old, or had no tick yet",
+                {"epoch": str(request.epoch)},
+            )
+        from_msc, skip = self._server_ms(request.from_ms), request.skip
+        begin_ms = self._clock.to_utc_ms(begin.time_msc)
+        at_begin = Ticks(request.id, request.symbol, b"", next_ms=begin_ms, next_skip=begin.taken)
+        if (from_msc, skip) >= (begin.time_msc, begin.taken):
+            on_reply(at_begin)
+            return
+        command = ReadTicks(
+            self._broker_name(request.symbol), from_msc, begin.time_msc, skip, min(request.limit, MAX_PAGE)
+        )
+
+        def answer(result: LinkResult) -> None:
+            page = result.decode(TickPage)
+            records = _up_to(page.records, begin.time_msc, begin.taken - (skip if from_msc == begin.time_msc else 0))
+            more = page.more and len(records) == len(page.records)
+            utc = self._clock.ticks_to_utc(records)
+            if more:
+                next_ms = self._clock.to_utc_ms(page.next_msc)
+                on_reply(Ticks(request.id, request.symbol, utc, 0, more, next_ms, page.next_skip))
+            else:
+                on_reply(msgspec.structs.replace(at_begin, records=utc))
+
+        # The last rule that was measured will do: what is asked for was published under it.
+        self._ask(command, answer, on_error, remembered_clock=True)
 
     def history_orders(self, request: GetHistoryOrders, on_reply: OnReply, on_error: OnError) -> None:
         """Answer final orders of a range.
@@ -164,7 +206,7 @@ class History:
             self._check_range(request.from_ms, to_ms)
         self._need_clock()
         if timeframe.mt5_code is None:
-            _BarsFromTicks(self, request, timeframe, broker, to_ms, on_reply, on_error).start()
+            BarsFromTicks(self, request, timeframe, broker, to_ms, on_reply, on_error).start()
             return
         if request.count:
             # One more than asked for: the newest is the one being formed.
@@ -226,8 +268,15 @@ class History:
             MAX_PAGE,
         )
 
-    def _ask(self, command: AnyCommand, answer: Callable[[LinkResult], None], on_error: OnError) -> None:
-        self._need_clock()
+    def _ask(
+        self,
+        command: AnyCommand,
+        answer: Callable[[LinkResult], None],
+        on_error: OnError,
+        *,
+        remembered_clock: bool = False,
+    ) -> None:
+        self._need_clock(remembered=remembered_clock)
 
         def on_result(result: LinkResult) -> None:
             try:
@@ -237,10 +286,10 @@ class History:
 
         self._connection.call(LinkRole.BULK, command, on_result, deadline_s=self._deadline_s)
 
-    def _need_clock(self) -> None:
+    def _need_clock(self, *, remembered: bool = False) -> None:
         if not self._connection.attached(LinkRole.BULK):
             raise self._connection.not_ready()
-        if not self._clock.known:
+        if not (self._clock.known or (remembered and self._clock.remembered)):
             raise NotReady(
                 "the broker's server time is not measured yet (it takes live ticks), so a range of history cannot be"
                 " told: wait for the market, or set [adapter] server_time",
@@ -265,106 +314,7 @@ class History:
         return -(-self._server_ms(utc_ms) // 1000)
 
 
-class _BarsFromTicks:
-    """Bars of a period that the terminal lacks, built from its tick history.
-
-    With a count the window is widened until enough bars are found, or it is four days wide.
-    """
-
-    def __init__(
-        self,
-        history: History,
-        request: GetRates,
-        timeframe: Timeframe,
-        broker: str,
-        to_ms: int,
-        on_reply: OnReply,
-        on_error: OnError,
-    ) -> None:
-        self._history = history
-        self._request = request
-        self._timeframe = timeframe
-        self._broker = broker
-        self._to_ms = to_ms
-        self._on_reply = on_reply
-        self._on_error = on_error
-        self._window_ms = 2 * max(request.count, 1) * timeframe.milliseconds
-        self._from_ms = 0
-        self._ticks_read = 0
-        self._bars: list[Bar] = []
-        self._builder = self._new_builder()
-
-    def start(self) -> None:
-        """Read the window's ticks."""
-        from_ms = self._request.from_ms
-        if self._request.count:
-            from_ms = max(1000, self._to_ms - self._window_ms)
-        # From a period's start on, so that the first bar is whole.
-        opened = period_open_utc_ms(self._timeframe, from_ms, rule=self._history.clock.rule)
-        self._from_ms = opened if opened >= from_ms or self._request.count else opened + self._timeframe.milliseconds
-        self._bars = []
-        self._builder = self._new_builder()
-        self._read(self._from_ms, 0)
-
-    def _new_builder(self) -> BarBuilder:
-        # Points of the spread only; the price of a point is not known for symbols that are not configured.
-        return BarBuilder(self._timeframe, point=self._point(), rule=self._history.clock.rule)
-
-    def _point(self) -> float:
-        instrument: Instrument | None = self._history.instrument(self._request.symbol)
-        return instrument.point if instrument is not None else 1e-5
-
-    def _read(self, from_ms: int, skip: int) -> None:
-        # The bar that contains `to_ms` needs the ticks up to its end.
-        end_ms = self._to_ms + self._timeframe.milliseconds
-        self._history.read_ticks(self._broker, from_ms, end_ms, skip, self._on_page, self._on_error)
-
-    def _on_page(self, page: TickPage) -> None:
-        clock = self._history.clock
-        ticks = ticks_array(clock.ticks_to_utc(page.records))
-        self._ticks_read += len(ticks)
-        if len(ticks):
-            self._bars += self._builder.add_block(
-                np.ascontiguousarray(ticks["time_msc"]),
-                np.ascontiguousarray(ticks["bid"]),
-                np.ascontiguousarray(ticks["ask"]),
-            )
-        enough = not self._request.count and len(self._bars) > MAX_PAGE
-        if page.more and not enough and self._ticks_read < _MOST_TICKS_FOR_BARS:
-            self._read(clock.to_utc_ms(page.next_msc), page.next_skip)
-            return
-        self._finish(cut_short=page.more)
-
-    def _last_if_over(self) -> list[Bar]:
-        last = self._builder.forming
-        over = last is not None and last.open_time_ms + self._timeframe.milliseconds <= self._history.now_ms()
-        return [last] if last is not None and over else []
-
-    def _finish(self, *, cut_short: bool) -> None:
-        bars = self._bars if cut_short else [*self._bars, *self._last_if_over()]
-        bars = [bar for bar in bars if self._from_ms <= bar.open_time_ms <= self._to_ms]
-        count = self._request.count
-        if count:
-            wider = self._window_ms * 4
-            if len(bars) < count and wider <= _WIDEST_WINDOW_MS and self._ticks_read < _MOST_TICKS_FOR_BARS:
-                self._window_ms = wider
-                self.start()
-                return
-            bars, more = bars[-count:], False
-        else:
-            more = cut_short or len(bars) > MAX_PAGE
-            bars = bars[:MAX_PAGE]
-        next_ms = bars[-1].open_time_ms + self._timeframe.milliseconds if more and bars else 0
-        if more and not bars:
-            self._on_error(DataInvalid(f"more than {_MOST_TICKS_FOR_BARS} ticks and no bar: ask for a shorter range"))
-            return
-        self._on_reply(
-            Rates(
-                id=self._request.id,
-                symbol=self._request.symbol,
-                timeframe=self._request.timeframe,
-                records=rates_from(bars),
-                more=more,
-                next_ms=next_ms,
-            )
-        )
+def _up_to(records: bytes, time_msc: int, taken: int) -> bytes:
+    """Return the records without those of `time_msc` beyond the first `taken`; none is later."""
+    end = int(np.searchsorted(ticks_array(records)["time_msc"], time_msc, "left")) + max(0, taken)
+    return records[: end * RECORD_BYTES]

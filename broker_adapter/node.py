@@ -20,6 +20,7 @@ from broker_adapter.links import Links
 from broker_adapter.queries import Queries
 from broker_adapter.server_clock import ASSUMED_RULE, ServerClock
 from broker_adapter.streams import BeaconFacts, Streams
+from broker_adapter.tick_begins import TickBegins
 from broker_adapter.tick_feed import TickFeed
 from broker_adapter.trade_poll import TradePoll
 from broker_adapter.trading import Trading
@@ -112,6 +113,7 @@ class AdapterNode:
             facts=self._beacon_facts,
             state=self._state,
         )
+        begins = TickBegins(home.adapter, epoch=self.epoch)
         self.ticks = TickFeed(
             loop,
             self.connection,
@@ -119,6 +121,7 @@ class AdapterNode:
             adapter,
             on_ticks=self._on_ticks,
             on_begin=lambda symbol, whole: self.bars.begin(symbol, whole=whole),
+            begins=begins,
             from_first=feed_time,
             folder=home.adapter,
         )
@@ -137,6 +140,7 @@ class AdapterNode:
             broker_name=self.catalogue.broker_name,
             canonical=self.catalogue.canonical,
             instrument=self.catalogue.instrument,
+            begins=begins,
         )
         orders_socket = bind_router(context, settings.bus.bound.orders, identity=identity, domain="trade")
         self.order_service = Service(

@@ -36,6 +36,7 @@ from protocol.messages import (
     GetHistoryOrders,
     GetInstrument,
     GetIntent,
+    GetMissedTicks,
     GetOrders,
     GetPositions,
     GetPrices,
@@ -168,6 +169,7 @@ class Queries:
         service.handle(CalculateMargin, self._margin)
         service.handle(GetHealth, lambda asked, _caller: self._health(asked.id))
         service.handle(GetTicks, _later(history.ticks))
+        service.handle(GetMissedTicks, _later(history.missed_ticks))
         service.handle(GetRates, _later(history.rates))
         service.handle(GetDeals, _later(history.deals, self._attributed))
         service.handle(GetHistoryOrders, _later(history.history_orders, self._attributed))

@@ -77,6 +77,8 @@ class ServerClock:
         self._newest_tick_utc_ms = 0
         configured = parse_setting(feed_rule if feed and setting == "auto" else setting)
         self.status: Status = "assumed" if configured is None else "configured"
+        self.remembered = False
+        """Whether the assumed rule is the one that was measured last here."""
         self.rule = configured or self._last_known()
 
     @property
@@ -142,9 +144,11 @@ class ServerClock:
 
     def _last_known(self) -> ServerTimeRule:
         try:
-            return ServerTimeRule.parse(self._file.read_text(encoding="ascii").strip())
+            rule = ServerTimeRule.parse(self._file.read_text(encoding="ascii").strip())
         except (OSError, ValueError):
             return ServerTimeRule.parse(ASSUMED_RULE)
+        self.remembered = True
+        return rule
 
     def _remember(self, rule: ServerTimeRule) -> None:
         try:

@@ -17,6 +17,7 @@ from broker_adapter.connection import Connection
 from broker_adapter.link_messages import LinkRole, PollTicks, SymbolTicks, TickCursor, TicksPolled
 from broker_adapter.link_results import LinkResult
 from broker_adapter.server_clock import ServerClock
+from broker_adapter.tick_begins import TickBegins
 from mt5bus.settings import Adapter
 from protocol.errors import BusError
 from protocol.loop import Loop
@@ -44,6 +45,7 @@ class TickFeed:
         on_ticks: Called with a symbol and its new records in UTC.
         on_begin: Called with a symbol when its next tick does not follow the last one handed on, and whether it is the
             feed's very first.
+        begins: Where it is noted before which tick this life begins.
         from_first: Begin at the feed's first tick, or after a restart where the last life stopped; else at the newest.
         folder: Where the cursors are kept for that.
     """
@@ -57,6 +59,7 @@ class TickFeed:
         *,
         on_ticks: Callable[[str, bytes], None],
         on_begin: Callable[[str, bool], None] = lambda _symbol, _whole: None,
+        begins: TickBegins,
         from_first: bool,
         folder: Path,
     ) -> None:
@@ -68,6 +71,7 @@ class TickFeed:
         self._clock = clock
         self._on_ticks = on_ticks
         self._on_begin = on_begin
+        self._begins = begins
         self._from_first = from_first
         self._deadline_s = settings.deadlines.query_s
         self._interval_ns = settings.tick_poll_interval_ms * 1_000_000
@@ -167,7 +171,11 @@ class TickFeed:
             self._watch_for_going_back(followed, found)
             return
         followed.behind_sweeps = 0
-        followed.cursor = found.cursor
+        before, followed.cursor = followed.cursor, found.cursor
+        if before.time_msc:
+            self._begins.note(followed.symbol, time_msc=before.time_msc, taken=before.taken)
+        else:  # the newest tick, with the cursor behind it
+            self._begins.note(followed.symbol, time_msc=found.cursor.time_msc, taken=found.cursor.taken - 1)
         self.newest_wall_ms = self._loop.clock.wall_ms()
         self._clock.observe(followed.symbol, found.cursor.time_msc)
         self._on_ticks(followed.symbol, self._clock.ticks_to_utc(found.records))

@@ -40,14 +40,17 @@ class Sequence:
 
     The first arrival of the first epoch sets the start: what came before it was never asked for. A new epoch starts
     at 1, so that its lost beginning is a gap.
+
+    Args:
+        from_first: Follow the first epoch from its first number on too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, from_first: bool = False) -> None:
         self.epoch = 0
         self.last = 0
         self.received = 0
         self.missed = 0
-        self._joined = False
+        self._joined = from_first
 
     def arrive(self, epoch: int, first: int, count: int) -> Verdict:
         """Take note of records `first` to ``first + count - 1`` and judge them."""

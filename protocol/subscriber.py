@@ -8,7 +8,7 @@ symbol, with what was skipped counted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import zmq
 
@@ -23,7 +23,7 @@ from protocol.numbering import Sequence as Numbers
 from protocol.refusals import RefusalWatch
 from protocol.requests import Requester
 from protocol.sockets import Context, connect_subscriber, readable
-from protocol.tick_healer import TickStream
+from protocol.tick_healer import TickPlace, TickStream
 from protocol.topics import Topic, kind_subscription
 
 MAX_DRAIN = 2_000  # messages in one turn
@@ -44,7 +44,8 @@ class StreamSubscriber:
         position: Where to resume the event log; None joins with a snapshot.
         lag_limit_ms: When a tick batch is older than this at its handling, older ones of its symbol in the same drain
             are skipped; None handles every tick.
-        heal_ticks: Fetch missing ticks and deliver them in order.
+        heal_ticks: Fetch missing ticks and deliver them in order, also those between two lives of the adapter.
+        tick_places: With `heal_ticks`: by symbol, behind which tick of its history to go on; see `tick_places`.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class StreamSubscriber:
         strategy: str = "",
         lag_limit_ms: int | None = None,
         heal_ticks: bool = False,
+        tick_places: Mapping[str, TickPlace] | None = None,
     ) -> None:
         self._loop = loop
         self._queries = queries
@@ -79,6 +81,7 @@ class StreamSubscriber:
         self._on_beacon = on_beacon
         self._lag_limit_ms = lag_limit_ms
         self._heal_ticks = heal_ticks
+        self._tick_places = dict(tick_places or {})
         self._ticks: dict[str, TickStream] = {}
         self._bars: dict[str, Numbers] = {}
         self._bar_gaps = 0
@@ -125,6 +128,11 @@ class StreamSubscriber:
         """Whether events are followed without a hole up to the newest."""
         return self._follower is not None and self._follower.live
 
+    @property
+    def tick_places(self) -> dict[str, TickPlace]:
+        """By symbol the last tick handled, with `heal_ticks`: a later subscriber that is given them goes on there."""
+        return {symbol: stream.place for symbol, stream in self._ticks.items() if stream.place is not None}
+
     def reports(self) -> tuple[StreamReport, ...]:
         """Return how each stream fares, for the pong."""
         reports = []
@@ -138,6 +146,7 @@ class StreamSubscriber:
                     healed=sum(s.healed for s in streams),
                     skipped=self._skipped + sum(s.lost for s in streams),
                     lag_ms=round(self._lag_ms, 3),
+                    unhealed=sum(s.unhealed for s in streams),
                 )
             )
         if self._on_bar is not None:
@@ -239,7 +248,14 @@ class StreamSubscriber:
         stream = self._ticks.get(symbol)
         if stream is None:
             assert self._on_tick is not None
-            stream = TickStream(self._loop, self._queries, symbol, self._on_tick, heal=self._heal_ticks)
+            stream = TickStream(
+                self._loop,
+                self._queries,
+                symbol,
+                self._on_tick,
+                heal=self._heal_ticks,
+                place=self._tick_places.get(symbol),
+            )
             self._ticks[symbol] = stream
         return stream
 

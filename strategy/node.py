@@ -89,6 +89,7 @@ class StrategyNode:
             on_snapshot=self._on_snapshot,
             symbols=_symbols(settings),
             lag_limit_ms=_lag_limit_ms(strategies),
+            heal_ticks=any(map(_takes_every_tick, strategies)),
         )
         self.specifications = Specifications(loop, self.queries, _symbols(settings), on_instrument=self._on_instrument)
         self.life = NodeLife(
@@ -227,5 +228,8 @@ def _symbols(settings: Settings) -> tuple[str, ...]:
 
 def _lag_limit_ms(strategies: Sequence[Strategy]) -> int | None:
     """Return the age from which ticks may be skipped: only where every strategy that takes ticks is willing."""
-    takers = [each for each in strategies if type(each).on_tick is not Strategy.on_tick]
-    return LAG_LIMIT_MS if all(each.newest_tick_only for each in takers) else None
+    return None if any(map(_takes_every_tick, strategies)) else LAG_LIMIT_MS
+
+
+def _takes_every_tick(strategy: Strategy) -> bool:
+    return type(strategy).on_tick is not Strategy.on_tick and not strategy.newest_tick_only

@@ -76,6 +76,7 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     gaps: int
     healed: int
     skipped: int
+    unhealed: int
     lag_ms: float
 
 
@@ -261,6 +262,7 @@ def stream_status(streams: Mapping[str, tuple[StreamReport, ...]]) -> tuple[Stre
             gaps=stream.gaps,
             healed=stream.healed,
             skipped=stream.skipped,
+            unhealed=stream.unhealed,
             lag_ms=round(stream.lag_ms, 1),
         )
         for node, reports in streams.items()

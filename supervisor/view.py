@@ -58,7 +58,7 @@ def plain_lines(document: SystemStatus) -> Iterator[str]:
     for stream in document.streams:
         yield (
             f"stream {stream.stream} at {stream.node}: received {stream.received}, gaps {stream.gaps},"
-            f" skipped {stream.skipped}"
+            f" unhealed {stream.unhealed}, skipped {stream.skipped}"
         )
     for position in document.positions:
         yield (

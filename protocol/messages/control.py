@@ -14,7 +14,10 @@ Name = Annotated[str, Meta(max_length=64)]
 
 
 class StreamReport(Value, frozen=True, array_like=True):
-    """How one subscription fares since the node started. `lag_ms`: age of the last message when handled."""
+    """How one subscription fares since the node started. `lag_ms`: age of the last message when handled.
+
+    `unhealed`: gaps that stay; between two lives of the adapter nobody knows how many ticks that is.
+    """
 
     stream: str
     received: int
@@ -22,6 +25,7 @@ class StreamReport(Value, frozen=True, array_like=True):
     healed: int
     skipped: int
     lag_ms: float = 0.0
+    unhealed: int = 0
 
 
 class OrderCounts(Value, frozen=True, array_like=True):

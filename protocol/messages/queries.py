@@ -199,6 +199,24 @@ class GetTickRange(Request, frozen=True, array_like=True):
     count: Page
 
 
+class GetMissedTicks(Request, frozen=True, array_like=True):
+    """Ask for the ticks between a place in the history and the first tick of `epoch`: no life published them.
+
+    `from_ms`, `skip`: the time of the last tick the asker has, and how many of that millisecond it has. The answer's
+    `next_ms` and `next_skip` are the place behind it, at the end the place before the epoch's first tick: that may be
+    earlier than what was asked for, where a life published ticks of the one before again.
+
+    NotFound: the epoch is too old, or has no tick of the symbol yet.
+    """
+
+    kind: ClassVar[str] = "get_missed_ticks"
+    symbol: Name
+    epoch: int
+    from_ms: int
+    skip: int = 0
+    limit: Page = MAX_PAGE
+
+
 class Ticks(Reply, frozen=True, array_like=True):
     """Ticks, oldest first, as 60-byte records in UTC. `first`: ordinal of the first (`GetTickRange`), else 0."""
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from broker_adapter.connection import Connection
 from broker_adapter.server_clock import ServerClock
+from broker_adapter.tick_begins import TickBegins
 from broker_adapter.tick_feed import TickFeed
 from protocol.ticks import TICK_DTYPE, ticks_array
 from tests.broker_adapter.rig import Rig
@@ -21,6 +22,7 @@ class FeedRig(Rig):
     def __init__(self, folder: Path, *, from_first: bool) -> None:
         super().__init__(folder)
         self.from_first = from_first
+        self.epoch = 1
         self.got: list[int] = []
         self.begun: list[tuple[str, bool]] = []
         self.tick_times: list[int] = []
@@ -36,6 +38,7 @@ class FeedRig(Rig):
             self.settings.adapter,
             on_ticks=lambda _symbol, records: self.got.extend(ticks_array(records)["time_msc"].tolist()),
             on_begin=lambda symbol, whole: self.begun.append((symbol, whole)),
+            begins=TickBegins(self.home.adapter, epoch=self.epoch),
             from_first=self.from_first,
             folder=self.home.adapter,
         )

@@ -201,6 +201,7 @@ MESSAGES: dict[str, m.Message] = {
     "get_consumers": m.GetConsumers(1),
     "consumers": m.Consumers(1, "log-1", 3, 9, 65_536, (m.Consumer("ml_logger", 7, 2, 0, 5, 6),)),
     "forget_consumer": m.ForgetConsumer(1, "ml_logger"),
+    "get_missed_ticks": m.GetMissedTicks(1, "EURUSD", 3, 1_700_000_000_123, 2),
     "get_status": m.GetStatus(1),
     "status": m.StatusReply(1, b'{"nodes":[]}'),
     "stop_system": m.StopSystem(1),
