@@ -75,7 +75,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         resyncs: How often it had to begin anew.
         ticks: How many it was given, healed ones included.
         ticks_given_up: How many of those that the adapter numbered could not be had.
-        ticks_unseen: How many of the broker's it never got, between the first and the last of each life of the adapter.
+        ticks_unseen: How many of the broker's it never got, from its first to its last, over every life of the adapter.
+        ticks_wrong: How many it got twice, out of order, or though the broker has none.
         logged: The adapter's event log.
         dispatched: By strategy, for each of its lives, the offsets of the event log that it was told, in that order;
             the very first is that of the first state it read.
@@ -89,6 +90,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ticks: int
     ticks_given_up: int
     ticks_unseen: int
+    ticks_wrong: int
     logged: tuple[Event, ...]
     decisions: tuple[Decided, ...]
     dispatched: Mapping[str, tuple[tuple[int, ...], ...]]
@@ -153,6 +155,7 @@ def audit(found: Evidence) -> tuple[Row, ...]:
         Row("ticks at the subscriber", found.ticks),
         Row("ticks given up after healing", found.ticks_given_up, True),
         Row("ticks of the broker that never came", found.ticks_unseen, True),
+        Row("ticks told twice, out of order or wrongly", found.ticks_wrong, True),
         Row("deals at the broker", len(found.broker_deals)),
         _broken("deals not told as events", _untold_deals(found)),
         _broken("final orders not told as events", _untold_orders(found)),

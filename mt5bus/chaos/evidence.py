@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import numpy as np
 from sqlalchemy import select
 
 from ml_logger import schema
@@ -41,7 +42,7 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
         raise ProcessError(f"the paper terminal cannot be asked for its records: {terminal_api.last_error()}")
     try:
         orders, deals, positions = _at_broker()
-        received, unseen = _ticks(watch)
+        received, unseen, wrong = _ticks(watch)
     finally:
         terminal_api.shutdown()
     with client_of(loaded) as bus:
@@ -72,6 +73,7 @@ def collect(loaded: Loaded, watch: Watch, *, not_settled: str) -> Evidence:
         ticks=received,
         ticks_given_up=watch.ticks_lost,
         ticks_unseen=unseen,
+        ticks_wrong=wrong,
         logged=entries,
         decisions=tuple(decisions),
         dispatched=dispatched,
@@ -98,24 +100,28 @@ def _at_broker() -> tuple[tuple[BrokerOrder, ...], tuple[BrokerDeal, ...], tuple
     return tuple(orders), tuple(deal for deal in found if deal is not None), tuple(map(_position, positions))
 
 
-def _ticks(watch: Watch) -> tuple[int, int]:
-    """Return how many ticks the subscriber got, and how many of the broker's it did not.
+def _ticks(watch: Watch) -> tuple[int, int, int]:
+    """Return how many ticks the subscriber got, how many of the broker's it did not, and how many too often or late.
 
-    Looked at is each life of the adapter, between its first and its last tick: a life begins with the newest tick.
+    Looked at is all from the first tick on, over every life of the adapter.
     """
-    received = unseen = 0
+    received = unseen = wrong = 0
     offset_s = 60 * watch.health.server_offset_minutes if watch.health is not None else 0
-    for (symbol, _), records in watch.ticks.items():
+    for symbol, records in watch.ticks.items():
         ours = ticks_array(b"".join(records))
         received += len(ours)
+        wrong += int((np.diff(ours["time_msc"]) < 0).sum())
         first_ms, last_ms = int(ours["time_msc"][0]), int(ours["time_msc"][-1])
         span_s = (first_ms // 1000 + offset_s, last_ms // 1000 + 1 + offset_s)
         theirs = terminal_api.copy_ticks_range(symbol, *span_s, terminal_api.COPY_TICKS_ALL)
         if theirs is None:
             raise ProcessError(f"the paper terminal did not give its {symbol} ticks: {terminal_api.last_error()}")
+        # The first and the last millisecond may have had more than was told of them.
         at_broker = _counted(theirs, offset_ms=1000 * offset_s, from_ms=first_ms + 1, to_ms=last_ms - 1)
-        unseen += (at_broker - _counted(ours, offset_ms=0, from_ms=first_ms + 1, to_ms=last_ms - 1)).total()
-    return received, unseen
+        told = _counted(ours, offset_ms=0, from_ms=first_ms + 1, to_ms=last_ms - 1)
+        unseen += (at_broker - told).total()
+        wrong += (told - at_broker).total()
+    return received, unseen, wrong
 
 
 def _counted(ticks: TickArray, *, offset_ms: int, from_ms: int, to_ms: int) -> Counter[tuple[int, float, float]]:

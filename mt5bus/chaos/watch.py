@@ -76,8 +76,8 @@ class Watch:
         )
         self.events: list[Event] = []
         self.resyncs = 0
-        self.ticks: dict[tuple[str, int], list[bytes]] = {}
-        """Tick records by symbol and life of the adapter, as they came."""
+        self.ticks: dict[str, list[bytes]] = {}
+        """Tick records by symbol, as they came."""
         self.undecided: dict[str, str] = {}
         """Our orders without a final state, with the state they are in."""
         self.health: Health | None = None
@@ -102,8 +102,8 @@ class Watch:
 
     @property
     def ticks_lost(self) -> int:
-        """Ticks that were numbered, did not arrive, and could not be fetched."""
-        return next(report.skipped for report in self._subscriber.reports() if report.stream == "ticks")
+        """Ticks that were numbered, did not arrive, and could not be fetched; and gaps of unknown size that stay."""
+        return next(each.skipped + each.unhealed for each in self._subscriber.reports() if each.stream == "ticks")
 
     @property
     def healthy(self) -> bool:
@@ -156,7 +156,7 @@ class Watch:
             self.whole_s.append(min(self._healthy_s, self._running_s))
 
     def _on_tick(self, symbol: str, batch: TickBatch) -> None:
-        self.ticks.setdefault((symbol, batch.epoch), []).append(batch.records)
+        self.ticks.setdefault(symbol, []).append(batch.records)
 
     def _on_event(self, event: Event) -> None:
         self.events.append(event)
