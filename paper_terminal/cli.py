@@ -245,7 +245,9 @@ def exec_command(context: click.Context, /, command: tuple[str, ...]) -> None:
     named = folder or os.environ.get(PATH_VARIABLE) or scripts.default_folder()
     try:
         code = scripts.run(Path(named).expanduser().resolve(), command)
-    except (LaunchError, OSError) as error:
+    except LaunchError as error:
+        raise click.ClickException(f"{error}{'' if not error.reason else f': {error.reason}'}") from error
+    except (scripts.CannotRun, OSError) as error:
         raise click.ClickException(str(error)) from error
     context.exit(code)
 

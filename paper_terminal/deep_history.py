@@ -92,7 +92,7 @@ class DeepHistory:
         """Return the hourly bars from the day of a server second on, up to the bars made from ticks."""
         from_ms = max(self._first_ms, self._rule.to_utc_ms(from_s * 1000) // _DAY_MS * _DAY_MS)
         while self._hours_from_ms > from_ms:
-            start_ms = max(self._first_ms, self._hours_from_ms - _CHUNK_MS)
+            start_ms = max(from_ms, self._hours_from_ms - _CHUNK_MS)
             minutes = self._served(start_ms, self._hours_from_ms)
             self._hours.insert(0, grouped(minutes, minutes["time"] // _HOUR_S * _HOUR_S))
             self._hours_from_ms = start_ms

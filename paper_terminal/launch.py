@@ -17,6 +17,8 @@ PATH_VARIABLE: Final = "MT5BUS_PAPER_PATH"
 
 _START_LIMIT_S = 60.0
 _RETRY_S = 0.02
+_START_LOG: Final = "start.log"
+"""What the terminal prints, in its folder."""
 # A child that is dropped while it runs makes Python warn; these outlive us on purpose.
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -28,7 +30,11 @@ def _let_go() -> None:
 
 
 class LaunchError(Exception):
-    """The terminal could not be started; the text is the detail of the failure -10003."""
+    """The terminal could not be started; the text is the detail of the failure -10003, `reason` its own last words."""
+
+    def __init__(self, text: str, *, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 def folder_of(path: str) -> Path:
@@ -71,13 +77,21 @@ def attach_or_start(folder: Path) -> Channel:
         except NoTerminal as error:
             # Another client may have started it in the same moment: then ours ends and theirs answers.
             if ended and child.returncode != ALREADY_RUNNING:
-                raise LaunchError(f"Process create failed {folder}") from error
+                raise LaunchError(f"Process create failed {folder}", reason=_last_words(folder)) from error
         time.sleep(_RETRY_S)
     raise LaunchError(f"Pipe server didn't answer in {_START_LIMIT_S:.0f} sec")
 
 
 ALREADY_RUNNING: Final = 3
 """Exit code of a terminal whose folder another one is running from."""
+
+
+def _last_words(folder: Path) -> str:
+    try:
+        lines = (folder / _START_LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return lines[-1].removeprefix("paper terminal: ") if lines else ""
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -93,7 +107,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-P", "-m", "paper_terminal", "--path", str(folder), *arguments]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "start.log").open("ab") as log:
+        with (folder / _START_LOG).open("ab") as log:
             child = _spawn(command, environment, log.fileno())
     except OSError as error:
         raise LaunchError(f"Process create failed {folder}: {error}") from error

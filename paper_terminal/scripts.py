@@ -7,6 +7,7 @@ program has been attached for half a minute; its state stays.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -33,13 +34,36 @@ DEMO_SETTINGS: Final = Settings(
     accounts=(DEMO_ACCOUNT,),
     symbols=DEMO_SPECIFICATIONS,
     commission_per_lot=0.0,
-    history_days=0.25,
+    history_days=0.05,  # the hour before the start; what is older is made when asked for
     bar_history_days=10_000.0,
     open_unknown_accounts=True,
     idle_exit_s=30.0,
     feed=FeedSettings(ticks_per_second=1.0),
 )
 """What a terminal for programs begins with; `paper.toml` in its folder may be changed afterwards."""
+
+
+class CannotRun(Exception):
+    """The program cannot be run as asked; the text says why and what to do."""
+
+
+def refuse_isolation(command: Sequence[str]) -> None:
+    """Refuse -I and -E among Python's own options: with them it ignores PYTHONPATH, by which the module is found.
+
+    Raises:
+        CannotRun: one of them is there.
+    """
+    words = iter(command)
+    for word in words:
+        if word[:1] != "-" or word in {"-", "-c", "-m"}:
+            return
+        if word in {"-W", "-X"}:
+            next(words, None)
+        elif not word.startswith(("--", "-W", "-X", "-c", "-m")) and set("IE") & set(word):
+            raise CannotRun(
+                f"{word}: Python then ignores PYTHONPATH, so the program would not find MetaTrader5. "
+                "Use -P (the program's folder is not searched) or -s (nor the user's packages) instead."
+            )
 
 
 def shim_dir() -> Path:
@@ -67,12 +91,13 @@ def prepare(folder: Path) -> None:
 def prepare_default_terminal() -> None:
     """Let `initialize` without a path mean the user's own terminal, here and in child processes.
 
-    Raises:
-        OSError: its folder cannot be written.
+    Importing the module never fails, as the real one's does not: a folder that cannot be written is told of by
+    `initialize`, with -10003.
     """
     if not os.environ.get(launch.PATH_VARIABLE):
         folder = default_folder()
-        prepare(folder)
+        with contextlib.suppress(OSError):
+            prepare(folder)
         os.environ[launch.PATH_VARIABLE] = str(folder)
 
 
@@ -80,9 +105,11 @@ def run(folder: Path, command: Sequence[str]) -> int:
     """Run Python with these arguments against the terminal of a folder, started if need be; return its exit code.
 
     Raises:
+        CannotRun: an option of Python that keeps the module from being found.
         LaunchError: the terminal does not start.
         OSError: the folder cannot be written.
     """
+    refuse_isolation(command)
     prepare(folder)
     launch.attach_or_start(folder).close()
     environment = dict(os.environ)

@@ -79,6 +79,48 @@ def test_a_path_of_the_module_is_enough(folder: Path, tmp_path: Path) -> None:
     eventually(lambda: not (folder / IPC_FILE).exists(), timeout_s=20, what="the terminal's end")
 
 
+@pytest.mark.parametrize("options", [["-I"], ["-sE"], ["-W", "error", "-E"], ["-X", "dev", "-I", "-m"]])
+def test_an_option_that_hides_the_module_is_refused_with_what_to_do(folder: Path, options: list[str]) -> None:
+    ended = paper(folder, "exec", *options, "bot.py")
+    assert ended.returncode == 1
+    assert "PYTHONPATH" in ended.stderr
+    assert not (folder / IPC_FILE).exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-P", "-s", "-c", "x"],
+        ["-W", "ignore", "bot.py", "-I"],
+        ["-m", "pytest", "-E"],
+        ["bot.py", "-E"],
+        ["-"],
+        ["-WI"],
+    ],
+)
+def test_the_programs_own_arguments_are_no_options_of_python(command: list[str]) -> None:
+    scripts.refuse_isolation(command)
+
+
+def test_a_terminal_that_cannot_start_says_why(folder: Path) -> None:
+    (folder / SETTINGS_FILE).write_text("colour = 1\n", encoding="utf-8")
+    ended = paper(folder, "exec", "-c", "raise SystemExit(0)")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"Error: Process create failed {folder}: ")
+    assert "unknown field `colour`" in ended.stderr
+
+
+def test_importing_the_module_never_fails(folder: Path) -> None:
+    blocked = folder / "file"
+    blocked.touch()
+    variables = environment() | {"MT5BUS_HOME": str(blocked), "PYTHONPATH": str(scripts.shim_dir())}
+    variables.pop(launch.PATH_VARIABLE, None)
+    code = "import MetaTrader5 as m; assert m.initialize() is False; print(m.last_error()[0])"
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, env=variables, capture_output=True, encoding="utf-8", timeout=60, check=False)
+    assert ended.stdout == "-10003\n", ended.stderr
+
+
 def test_a_terminal_elsewhere_means_the_one_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(launch.PATH_VARIABLE, str(tmp_path / "mine"))
     assert launch.folder_of("/nowhere/at/all/terminal64.exe") == (tmp_path / "mine").resolve()
