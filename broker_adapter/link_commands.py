@@ -162,8 +162,11 @@ class Executor:
         failure = last_failure(self._api)
         if not command.login or failure.code not in {RES_E_AUTH_FAILED, RES_E_TIMEOUT}:
             raise failure
-        options |= {"login": command.login, "password": command.password, "server": command.server}
-        if not self._api.initialize(*words, **options):
+        # Straight from the command, whose text hides it: a traceback that shows local names shows no password.
+        done = self._api.initialize(
+            *words, **options, login=command.login, password=command.password, server=command.server
+        )
+        if not done:
             raise last_failure(self._api)
         return True
 

@@ -349,3 +349,6 @@ def _keyring_password(service: str, user: str) -> str | None:
         return None  # a machine without one, such as a server: the terminal may be logged in already
     except KeyringError as error:
         raise ConfigError(f"the system keyring cannot be read ({error}): set MT5_PASSWORD instead") from error
+    except Exception as error:  # a backend is somebody else's plug-in: whatever it raises, there is no password
+        kind = type(error).__name__
+        raise ConfigError(f"the keyring's backend does not work ({kind}): set MT5_PASSWORD instead") from error

@@ -240,3 +240,10 @@ def test_the_addresses_are_five_ports_in_a_row() -> None:
     addresses = [bus.streams, bus.queries, bus.orders, bus.pings, bus.control]
     assert addresses == [f"tcp://127.0.0.1:{17600 + offset}" for offset in range(5)]
     assert list(bus.ports.values()) == [17600 + offset for offset in range(5)]
+
+
+def test_a_broken_keyring_backend_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "no_such_backend.Backend")
+    monkeypatch.setattr("keyring.core._keyring_backend", None)
+    with pytest.raises(ConfigError, match=r"backend does not work \(ModuleNotFoundError\): set MT5_PASSWORD"):
+        config.load(tmp_path, environ={"MT5_LOGIN": "7"}, password=True)
