@@ -124,10 +124,15 @@ def decode_request(frame: bytes) -> Request:
 
 
 def request_id(frame: bytes) -> int:
-    """Return the id of a request that does not decode as a whole, so that its sender can be answered; else 0."""
+    """Return the id of a request that does not decode as a whole, so that its sender can be answered; else 0.
+
+    Whatever its topic says: a client of another protocol version hears so, too.
+    """
+    if len(frame) > MAX_FRAME_BYTES:
+        return 0
     try:
-        return _id_decoder.decode(split(frame)[1]).id
-    except (DataInvalid, *_DECODING_ERRORS):
+        return _id_decoder.decode(frame.partition(SEPARATOR)[2]).id
+    except _DECODING_ERRORS:
         return 0
 
 

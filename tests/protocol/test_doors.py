@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket as sockets
+import threading
 from collections.abc import Callable, Iterator
 from threading import Event
 
@@ -261,6 +264,15 @@ def test_malformed_requests_are_counted_answered_and_change_nothing(house: House
     assert isinstance(error, m.ErrorReply)
     assert house.service.malformed == 3
     assert house.service.requests == 3
+
+
+@pytest.mark.parametrize("version", ["v0", "v2"])
+def test_a_client_of_another_version_is_told_so(house: House, version: str) -> None:
+    (error, _) = raw(house, b"", version.encode() + codec.encode(m.GetAccount(7))[2:])
+    assert isinstance(error, m.ErrorReply)
+    assert (error.code, error.id) == (DataInvalid.code, 7)
+    assert version in error.text
+    assert "speaks v1" in error.text
 
 
 def test_too_many_parts_are_dropped(house: House) -> None:
@@ -549,3 +561,80 @@ def test_one_turn_ends_after_its_time_however_many_wait(house: House) -> None:
     turns = house.loop.turns
     house.until(lambda: len(answers) == 20, "every answer")
     assert house.loop.turns - turns >= 20
+
+
+class Wiretap:
+    """Stands between a client and a port: passes on, keeps what the client said, and can say it again.
+
+    Args:
+        port: Of the server.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._listener = sockets.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.said: list[bytes] = []
+        self._ends: list[sockets.socket] = []
+        self._thread = threading.Thread(target=self._live, name="wiretap")
+        self._thread.start()
+
+    def _live(self) -> None:
+        client, _ = self._listener.accept()
+        server = sockets.create_connection(("127.0.0.1", self._port))
+        self._ends = [client, server]
+        while True:
+            for end in select.select(self._ends, [], [])[0]:
+                try:
+                    data = end.recv(65_536)
+                except OSError:
+                    data = b""
+                if not data:
+                    return
+                if end is client:
+                    self.said.append(data)
+                (server if end is client else client).sendall(data)
+
+    def again(self, data: bytes) -> None:
+        """Say something to the server once more, on the connection that stands."""
+        self._ends[1].sendall(data)
+
+    def close(self) -> None:
+        """Cut the wire."""
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(sockets.SHUT_RDWR)
+        self._thread.join(10)
+        for end in (*self._ends, self._listener):
+            end.close()
+
+
+def test_what_was_heard_on_the_wire_is_worth_nothing(house: House) -> None:
+    """An order's bytes sent again, on their own connection or on a new one, are not an order."""
+    port = int(house.address.rpartition(":")[2])
+    tap = Wiretap(port)
+    seen: list[str] = []
+
+    def cancel(request: m.CancelOrder, caller: Caller) -> m.Reply:
+        seen.append(request.client_order_id)
+        return m.Done(request.id)
+
+    house.service.handle(m.CancelOrder, cancel)
+    victim, friend = house.asker(address=tap.address), house.asker()
+    house.connected(victim)
+    house.connected(friend)
+    before = len(tap.said)
+    assert isinstance(house.ask(victim, lambda i: m.CancelOrder(i, "once", "s", 0, 1)), m.Done)
+    recorded = tap.said[before:]
+    assert recorded
+    assert b"once" not in b"".join(tap.said)
+    for data in recorded:
+        tap.again(data)
+    with sockets.create_connection(("127.0.0.1", port)) as other:
+        other.sendall(b"".join(tap.said))
+        house.until(lambda: select.select([other], [], [], 0)[0], "the server's answer to the new connection")
+        for _ in range(20):
+            assert isinstance(house.ask(friend), m.Done)
+    tap.close()
+    assert seen == ["once"]
+    assert house.service.malformed == 0
