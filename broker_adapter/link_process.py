@@ -215,7 +215,7 @@ class LinkProcess:
     def _greet(self, answer: Answer) -> None:
         try:
             self.greeting = msgspec.msgpack.decode(answer.value, type=Greeting)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self.kill("died", "its greeting cannot be read")
             return
         self.state = "ready"

@@ -54,7 +54,7 @@ class LinkResult(msgspec.Struct, frozen=True):
             raise self.error()
         try:
             return msgspec.msgpack.decode(self.value, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise DataInvalid(f"the terminal returned no {getattr(kind, '__name__', kind)}: {error}") from None
 
     def error(self) -> BusError:

@@ -202,7 +202,7 @@ class Links:
         try:
             name = str(parts[-1].get("User-Id"))
             answer = msgspec.msgpack.decode(parts[-1].bytes, type=Answer)
-        except (zmq.ZMQError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (zmq.ZMQError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self.malformed += 1
             if self.malformed == 1:
                 log.warning("a link's answer cannot be read; more are only counted", extra={"reason": str(error)})
