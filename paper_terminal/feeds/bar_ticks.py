@@ -27,6 +27,7 @@ from paper_terminal.records import (
 
 _MINUTE_MS = 60_000
 TICKS_A_BAR = 4
+_FINEST_DIGITS = 8
 _DEAL = TICK_FLAG_BID | TICK_FLAG_ASK | TICK_FLAG_LAST | TICK_FLAG_VOLUME
 
 
@@ -76,7 +77,7 @@ def _asks(bars: Bars, digits: int) -> Floats:
     points = bars.prices * 10.0**digits
     whole = np.rint(points)
     exact = (whole + bars.spreads[:, None]) / 10.0**digits
-    finer = np.round(bars.prices + bars.spreads[:, None] * 10.0**-digits, max(digits, bars.decimals))
+    finer = np.round(bars.prices + bars.spreads[:, None] * 10.0**-digits, _FINEST_DIGITS)
     asks: Floats = np.where(np.abs(points - whole) < 1e-6, exact, finer)
     return asks
 

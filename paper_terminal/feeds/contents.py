@@ -83,7 +83,7 @@ class Bars:
     tick_volumes: Ints | None = None
     real_volumes: Ints | None = None
     decimals: int = 0
-    """Most decimals that a price is written with."""
+    """Most decimals that a price is written with; only told of where the symbol's digits are not known."""
 
     def __len__(self) -> int:
         """Return how many bars there are."""

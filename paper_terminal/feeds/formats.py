@@ -29,7 +29,7 @@ from pathlib import Path
 
 from paper_terminal.feeds import lean, vendors
 from paper_terminal.feeds.base import FeedError
-from paper_terminal.feeds.contents import Found
+from paper_terminal.feeds.contents import Bars, Found, Quotes
 from paper_terminal.feeds.parquet import read_parquet
 from paper_terminal.feeds.tables import Reading
 
@@ -82,6 +82,11 @@ READERS: dict[str, Reader] = {
 }
 """The readers by format name."""
 _EMPTY_ALLOWED = frozenset({"dukascopy_bi5"})
+_CONTENTS: dict[str, tuple[type[Quotes | Bars], str]] = {
+    "mt5_ticks": (Quotes, "ticks"),
+    "mt5_bars": (Bars, "bars"),
+}
+"""What the files of a format hold, where their header decides it."""
 
 
 def read_file(path: Path, *, format_name: str, reading: Reading) -> Found:
@@ -104,6 +109,9 @@ def read_file(path: Path, *, format_name: str, reading: Reading) -> Found:
         found = reader(path, reading)
     except OSError as error:
         raise FeedError(f"cannot be read: {error.strerror or error}", path=str(path)) from error
+    kind, called = _CONTENTS.get(name, (Quotes | Bars, ""))
+    if not isinstance(found.content, kind):
+        raise FeedError(f"does not hold {called}, as the format {name} says", path=str(path))
     if not len(found.content) and name not in _EMPTY_ALLOWED:
         raise FeedError("holds no ticks", path=str(path))
     return found

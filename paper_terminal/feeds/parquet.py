@@ -112,7 +112,15 @@ class _Columns:
             told[name][kept].astype(np.int64) if name in told else None
             for name in ("spreads", "tick_volumes", "real_volumes")
         )
-        return Bars(stamps.only(kept), prices[kept], None, spreads, ticks, traded, _decimals(prices[kept]))
+        return Bars(
+            stamps.only(kept),
+            prices[kept],
+            None,
+            spreads,
+            ticks,
+            traded,
+            _decimals(prices[kept]) if reading.digits is None else 0,
+        )
 
 
 def _epoch_ms(numbers: np.ndarray[Any, Any]) -> Ints:

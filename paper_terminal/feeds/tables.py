@@ -1,6 +1,6 @@
 """Text files of ticks or bars: a header says which column is which, or a known headerless layout does.
 
-Read are UTF-8 and UTF-16 (told by the mark at the start), plain or gzip, separated by tab, comma or semicolon.
+Read are UTF-8 and UTF-16, plain or gzip, separated by tab, comma or semicolon.
 Columns with other names are passed over.
 """
 
@@ -109,11 +109,19 @@ def read_text(path: Path, *, start_only: bool = False) -> str:
         raise FeedError(f"is no whole gzip file ({error})", path=str(path)) from error
     if len(data) > LARGEST_TEXT_BYTES:
         raise FeedError("is too large for a file of ticks or bars", path=str(path))
-    encoding = "utf-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
     try:
-        return data.decode(encoding, errors="ignore" if start_only else "strict")
+        return data.decode(_encoding(data), errors="ignore" if start_only else "strict")
     except UnicodeDecodeError as error:
         raise FeedError(f"is no text: {error.reason} at byte {error.start}", path=str(path)) from error
+
+
+def _encoding(data: bytes) -> str:
+    """Return a text's encoding: its mark says it, or a zero byte beside its first character, which is never one."""
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        return "utf-16"
+    if data[1:2] == b"\0" and data[:1] != b"\0":
+        return "utf-16-le"
+    return "utf-8-sig"
 
 
 def separator_of(line: str) -> str:
@@ -277,7 +285,8 @@ def _read_bars(table: Table, reading: Reading) -> Bars:
                 (layout.real_volume, "volume"),
             )
         )
-        decimals = max(decimals, *(_decimals(fields[each]) for each in layout.ohlc))
+        if reading.digits is None:
+            decimals = max(decimals, *(_decimals(fields[each]) for each in layout.ohlc))
         return (*prices, *told)
 
     stamps, rows = _gathered(table, reading, row_of)
@@ -286,8 +295,7 @@ def _read_bars(table: Table, reading: Reading) -> Bars:
         values[:, column].astype(np.int64) if at >= 0 else None
         for column, at in ((4, layout.spread), (5, layout.tick_volume), (6, layout.real_volume))
     )
-    shown = (reading.digits or 0) if reading.in_points else decimals
-    return Bars(stamps, values[:, :4], None, spreads, ticks, traded, shown)
+    return Bars(stamps, values[:, :4], None, spreads, ticks, traded, decimals)
 
 
 def bar_of(opened: float, high: float, low: float, closed: float) -> tuple[float, float, float, float]:

@@ -13,15 +13,15 @@ _DAY_FIRST = re.compile(r"(\d{2})\.(\d{2})\.(\d{4}) (.*?)(?: GMT([+-]\d{4}))?")
 _EPOCH = re.compile(r"(\d{9,19})(?:\.(\d*))?")
 _EPOCH_SECONDS_DIGITS = 11
 _EPOCH_MS_DIGITS = 14
-_MINUTE_CHARACTERS = 16
-_CACHED_MINUTES = 1 << 16
+_DATE_CHARACTERS = 10
+_DATE = re.compile(r"\d{4}[.\-/]\d{2}[.\-/]\d{2}")
 
 
 class Times:
-    """A reader of the times of one file: the minutes it has met it does not take apart again."""
+    """A reader of the times of one file: the days it has met it does not take apart again."""
 
     def __init__(self) -> None:
-        self._minutes: dict[str, int] = {}
+        self._days: dict[str, int] = {}
 
     def parsed(self, text: str) -> tuple[int, bool]:
         """Return a written time in milliseconds (cut off), and whether it does not say its zone.
@@ -29,29 +29,33 @@ class Times:
         Raises:
             ValueError: it is no date and time after 1970.
         """
-        start = self._minutes.get(text[:_MINUTE_CHARACTERS])
-        if start is not None:
-            seconds_ms = _seconds_ms(text[_MINUTE_CHARACTERS:])
-            if seconds_ms is not None:
-                return start + seconds_ms, True
-        time_ms, naive = parsed_ms(text)
-        if naive and text[13:14] == ":" and _seconds_ms(text[_MINUTE_CHARACTERS:]) is not None:
-            if len(self._minutes) >= _CACHED_MINUTES:
-                self._minutes.clear()
-            self._minutes[text[:_MINUTE_CHARACTERS]] = time_ms // 60_000 * 60_000
-        return time_ms, naive
+        of_day_ms = _of_day_ms(text)
+        if of_day_ms is None:
+            return parsed_ms(text)
+        date = text[:_DATE_CHARACTERS]
+        day_ms = self._days.get(date)
+        if day_ms is None:
+            if _DATE.fullmatch(date) is None:
+                return parsed_ms(text)
+            self._days[date] = day_ms = parsed_ms(date)[0]
+        return day_ms + of_day_ms, True
 
 
-def _seconds_ms(text: str) -> int | None:
-    """Return the milliseconds of `:SS` or `:SS.fff`, or None when it is written otherwise."""
-    seconds, point, fraction = text[1:3], text[3:4], text[4:]
-    if text[:1] != ":" or not (seconds.isdecimal() and len(seconds) == 2 and seconds < "60"):
+def _of_day_ms(text: str) -> int | None:
+    """Return the milliseconds of `HH:MM:SS` or `HH:MM:SS.fff` after a date, or None when it is written otherwise."""
+    hour, minute, second = text[11:13], text[14:16], text[17:19]
+    if text[13:14] != ":" or text[16:17] != ":" or text[10:11] not in {" ", "T"}:
         return None
-    if not point:
-        return int(seconds) * 1000
-    if point != "." or not fraction.isdecimal():
+    digits = hour + minute + second
+    if len(digits) != 6 or not digits.isdecimal() or hour > "23" or minute > "59" or second > "59":
         return None
-    return int(seconds) * 1000 + int(fraction.ljust(3, "0")[:3])
+    of_day_ms = (int(hour) * 3600 + int(minute) * 60 + int(second)) * 1000
+    if len(text) == 19:
+        return of_day_ms
+    fraction = text[20:]
+    if text[19] != "." or not fraction.isdecimal() or len(fraction) > 9:
+        return None
+    return of_day_ms + int(fraction.ljust(3, "0")[:3])
 
 
 def parsed_ms(text: str) -> tuple[int, bool]:

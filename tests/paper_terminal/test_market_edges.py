@@ -82,6 +82,15 @@ def failed(code: int, text: str = "") -> bool:
     return found[0] == code and (not text or found[1] == text)
 
 
+def test_only_an_initialize_that_means_something_closes_the_connection() -> None:
+    assert mt5.initialize(5) is False
+    assert failed(-2, "Invalid 1st unnamed argument")
+    assert mt5.account_info() is not None
+    assert mt5.initialize(login=1, server="Nowhere") is False
+    assert mt5.account_info() is None
+    assert failed(-10004, "No IPC connection")
+
+
 # Ticks -------------------------------------------------------------------------------------------------------
 
 

@@ -51,7 +51,7 @@ def history_of(ticks: Records, *, point: float = 0.01, by_last: bool = False) ->
 # Deals -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
 def test_exported_deals_keep_last_volume_and_flags(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "SBER.csv"
     path.write_bytes((TICK_HEADER + DEALS).encode(encoding))
@@ -110,6 +110,16 @@ def test_ticks_saved_from_the_module_come_back(tmp_path: Path) -> None:
     assert without["flags"].tolist() == [2 + 4 + 8 + 16, 4]
 
 
+def test_a_format_that_was_named_must_be_the_files(tmp_path: Path) -> None:
+    ticks = written(tmp_path / "ticks.csv", TICK_HEADER + DEALS)
+    bars = written(tmp_path / "bars.csv", BAR_HEADER + "2026.03.02\t10:00:00\t1.1\t1.3\t1.0\t1.2\t9\t0\t5\r\n")
+    for path, name in ((ticks, "mt5_bars"), (bars, "mt5_ticks")):
+        with pytest.raises(FeedError, match=f"does not hold .* {name}"):
+            read(path, format_name=name)
+    for path, name in ((ticks, "mt5_ticks"), (bars, "mt5_bars"), (bars, "csv")):
+        assert read(path, format_name=name)[1].bad_rows == 0
+
+
 def test_a_symbol_charted_by_last_needs_one(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", "timestamp,bid,ask\n2026-03-02 10:00:00,1.1,1.2\n")
     with pytest.raises(FeedError, match="no last price"):
@@ -128,10 +138,14 @@ def test_a_symbol_charted_by_last_needs_one(tmp_path: Path) -> None:
         "2026.03.02\t10:00:05",
     ],
 )
-def test_a_bad_exported_tick_is_named_and_carries_nothing_on(tmp_path: Path, bad: str) -> None:
+def test_a_bad_exported_tick_is_named_and_carries_nothing_on(
+    tmp_path: Path, bad: str, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = f"2026.03.02\t10:00:01\t1.1\t1.2\t\t\t6\n{bad}\n2026.03.02\t10:00:09\t\t1.3\t\t\t4\n"
     path = written(tmp_path / "a.csv", TICK_HEADER + rows)
-    ticks, report = read(path)
+    with caplog.at_level("INFO"):
+        ticks, report = read(path)
+    assert f"{path}: 2 ticks of X; 1 bad rows" in caplog.text
     assert (report.bad_rows, report.first_bad_rows[0].split(" ")[0]) == (1, f"{path}:3:")
     assert [tuple(tick.item())[1:4] for tick in ticks] == [(1.1, 1.2, 0.0), (1.1, 1.3, 0.0)]
 
