@@ -124,7 +124,7 @@ class SymbolHistory:
         if self._by_last:
             ticks = ticks[(ticks["flags"] & DEAL_FLAGS) != 0]
         prices = ticks["last" if self._by_last else "bid"]
-        if not (prices > 0).all():  # nobody has offered yet
+        if not prices.all():  # nobody has offered yet
             ticks, prices = ticks[prices > 0], prices[prices > 0]
         if not len(ticks):
             return
@@ -319,7 +319,7 @@ def bar_opens(times_s: NDArray[np.int64], timeframe: int) -> NDArray[np.int64]:
 
 def _plain(ticks: Records) -> Records:
     """Return ticks as clients get them: without what a tick of a bar stands for."""
-    if ticks.dtype != BAR_TICK_DTYPE:
+    if ticks.itemsize == TICK_DTYPE.itemsize:
         return ticks
     plain = np.empty(len(ticks), dtype=TICK_DTYPE)
     for name in TICK_DTYPE.names or ():
@@ -329,10 +329,11 @@ def _plain(ticks: Records) -> Records:
 
 def _weights(ticks: Records) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
     """Return how many ticks each stands for, and how much was traded with it; None where that is one, or nothing."""
-    if ticks.dtype == BAR_TICK_DTYPE:
+    if ticks.itemsize == BAR_TICK_DTYPE.itemsize:
         return ticks["ticks"].astype(np.uint64), ticks["traded"]
-    deals = (ticks["flags"] & DEAL_FLAGS) != 0
-    return None, np.where(deals, ticks["volume"], 0) if deals.any() else None
+    if not ticks["last"].any():  # no deal without a price: the usual case, at the price of one look
+        return None, None
+    return None, np.where(ticks["flags"] & DEAL_FLAGS, ticks["volume"], 0)
 
 
 def _starts(opens: NDArray[np.int64]) -> NDArray[np.intp]:

@@ -17,6 +17,7 @@ import paper_terminal.client as client_module
 from paper_terminal.settings import FeedSettings, FeedSymbol, Settings
 from paper_terminal.specifications import DEFAULT_SPECIFICATIONS, Specification
 from tests.paper_terminal.running import RunningTerminal
+from tests.waiting import eventually
 
 pd: Any = pytest.importorskip("pandas")
 mt5: Any = client_module
@@ -251,3 +252,36 @@ def test_minute_bars_of_bid_and_ask(market_data: Path, tmp_path: Path) -> None:
         ticks = mt5.copy_ticks_range("USDJPY", 1, EVER_S, mt5.COPY_TICKS_ALL)
     assert ticks["ask"][0::4].tolist() == asks["open"].tolist()
     assert ticks["ask"][3::4].tolist() == asks["close"].tolist()
+
+
+def test_bars_that_come_one_by_one(market_data: Path, tmp_path: Path) -> None:
+    """Played from the start instead of being past already, with a kill in the middle."""
+    source = min((market_data / "bars_m1" / "mt5_icmarkets").glob("*.gz"))
+    table = pd.read_csv(source, sep="\t", nrows=600)
+    path = tmp_path / "bars.csv"
+    table.to_csv(path, sep="\t", index=False, lineterminator="\r\n")
+    symbol = source.name[:6]
+    feed = FeedSettings(
+        kind="files", files=(FeedSymbol(symbol=symbol, paths=(str(path),)),), speed="max", step_ms=300_000
+    )
+    settings = Settings(symbols=(specification(symbol),), feed=feed, server_time="ny+7", hold=True)
+    opens = seconds(pd.to_datetime(table["<DATE>"] + " " + table["<TIME>"])).tolist()
+
+    def passed(index: int) -> bool:
+        tick = mt5.symbol_info_tick(symbol)
+        return tick is not None and tick.time >= opens[index]
+
+    with RunningTerminal(tmp_path / "terminal", settings) as terminal:
+        assert mt5.initialize(str(terminal.folder)), mt5.last_error()
+        eventually(lambda: passed(300), timeout_s=60, what="half of the bars")
+        terminal.kill()
+        terminal.start()
+        assert mt5.initialize(str(terminal.folder)), mt5.last_error()
+        eventually(
+            lambda: passed(-1) and mt5.symbol_info_tick(symbol).time == opens[-1] + 59, timeout_s=60, what="the rest"
+        )
+        bars = mt5.copy_rates_from_pos(symbol, mt5.TIMEFRAME_M1, 0, 10_000)
+        mt5.shutdown()
+    assert bars["time"].tolist() == opens
+    for name, column in (("open", "OPEN"), ("close", "CLOSE"), ("tick_volume", "TICKVOL"), ("spread", "SPREAD")):
+        assert bars[name].tolist() == table[f"<{column}>"].tolist(), name
