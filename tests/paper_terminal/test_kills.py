@@ -12,11 +12,11 @@ import pytest
 
 import paper_terminal.client as mt5
 from paper_terminal.settings import AccountSettings, FeedSettings, Settings
+from tests.paper_terminal.ledger_audit import Ledger
 from tests.paper_terminal.running import RunningTerminal
 
 KILLS: Final = 8
 LONGEST_LIFE_S: Final = 0.25
-FOREVER_S: Final = 2_000_000_000
 LOST: Final = {-10001, -10002, -10004}
 DONE: Final = {mt5.TRADE_RETCODE_DONE, mt5.TRADE_RETCODE_DONE_PARTIAL}
 LIVELY: Final = Settings(
@@ -134,14 +134,13 @@ class Client:
 
     def audit(self) -> None:
         """Compare what the terminal has with what it told."""
-        api: Any = mt5
-        deals, history = api.history_deals_get(1, FOREVER_S), api.history_orders_get(1, FOREVER_S)
-        active, positions, account = api.orders_get(), api.positions_get(), api.account_info()
-        orders = {each.ticket: each for each in (*history, *active)}
-        assert len(orders) == len(history) + len(active)
-        self._audit_requests(deals, orders)
-        self._audit_pending(orders, {each.ticket for each in active})
-        self._audit_ledger(deals, positions, account)
+        ledger = Ledger()
+        ledger.audit()
+        self._audit_requests(ledger.deals, ledger.orders)
+        self._audit_pending(ledger.orders, {each.ticket for each in ledger.active})
+        now = {each.ticket: each for each in ledger.deals}
+        assert all(now[ticket] == deal for ticket, deal in self.deals.items())
+        self.deals = now
 
     def _audit_requests(self, deals: Any, orders: dict[int, Any]) -> None:
         own = {mt5.ORDER_REASON_EXPERT}
@@ -162,22 +161,6 @@ class Client:
         for ticket in self.removed:
             assert ticket not in active
             assert orders[ticket].state == mt5.ORDER_STATE_CANCELED
-
-    def _audit_ledger(self, deals: Any, positions: Any, account: Any) -> None:
-        now = {each.ticket: each for each in deals}
-        assert len(now) == len(deals)
-        assert all(now[ticket] == deal for ticket, deal in self.deals.items())
-        self.deals = now
-        total = sum(each.profit + each.commission + each.swap + each.fee for each in deals)
-        assert account.balance == pytest.approx(total, abs=0.005)
-        lots: Counter[int] = Counter()
-        for deal in deals:
-            if deal.position_id:
-                lots[deal.position_id] += round(deal.volume * 100) * (1 if deal.type == mt5.DEAL_TYPE_BUY else -1)
-        assert {ticket: count for ticket, count in lots.items() if count} == {
-            each.identifier: round(each.volume * 100) * (1 if each.type == mt5.POSITION_TYPE_BUY else -1)
-            for each in positions
-        }
 
 
 @pytest.mark.parametrize("seed", range(3))
