@@ -119,6 +119,7 @@ def _proven_deals(
         for deal in read.deals
         if deal.type == wanted
         and deal.entry in entries
+        and deal.order  # a rollover's deals have the position's magic, and no order
         and (deal.order in orders or _proves(intent, marks, magic=deal.magic, comment=deal.comment, order=deal.order))
     ]
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from broker_adapter.broker_state import BrokerRead
 from broker_adapter.evidence import Finding, Marks, effect_of
 from broker_adapter.intents import Intent
-from broker_adapter.order_states import State
+from broker_adapter.order_states import State, may_follow
 from broker_adapter.reconcile import Circumstances, Decision, reconcile
 from broker_adapter.witnesses import KnownTickets, make_comment, make_magic
+from market.orders import ACTIONS
 from protocol.messages import Account, Deal, Order, Position
 
 TAG = 77
@@ -25,7 +26,7 @@ MARKS = Marks(tag=TAG)
 
 
 def intent(number: int = 1, action: str = "open", **changes: object) -> Intent:
-    side = "sell" if action == "close" else "buy"
+    side = "sell" if action in {"close", "close_by"} else "buy"
     it = Intent(
         number=number,
         client_order_id=f"id-{number}",
@@ -42,8 +43,8 @@ def intent(number: int = 1, action: str = "open", **changes: object) -> Intent:
         magic=make_magic(TAG, 1, number),
         comment=make_comment(number, ""),
         known=KnownTickets((500,), (), 1000),
-        position=500 if action in {"close", "modify_position"} else 0,
-        ticket=500 if action in {"close", "modify_position"} else 0,
+        position=500 if action in {"close", "close_by", "modify_position"} else 0,
+        ticket=500 if action in {"close", "close_by", "modify_position"} else 0,
         order=700 if action in {"cancel", "modify_order"} else 0,
     )
     return msgspec.structs.replace(it, **changes)
@@ -253,14 +254,26 @@ def test_an_unmarked_close_of_the_same_size_is_no_late_fill() -> None:
     assert reconcile([ruled_out], read(deals=(deal(CLOSE, magic=0, comment=""),)), circumstances()) == ()
 
 
-ACTIONS = ("open", "pending", "close", "modify_position", "modify_order", "cancel")
+WATCHED_MS = CREATED_MS + 1000
 numbers = st.integers(1, 4)
 intents = st.builds(
-    lambda number, action, volume, sl: intent(number, action, volume=volume, sl=sl),
+    lambda number, action, state, volume, sl, netting, watched_ms: intent(
+        number,
+        action,
+        state=state,
+        volume=volume,
+        sl=sl,
+        netting=netting,
+        position_by=501 if action == "close_by" else 0,
+        watch_until_ms=0 if state in {State.UNKNOWN, State.DONE} else watched_ms,
+    ),
     numbers,
     st.sampled_from(ACTIONS),
+    st.sampled_from([State.UNKNOWN, State.UNKNOWN, State.AMBIGUOUS, State.NOT_EXECUTED, State.DONE]),
     st.sampled_from([0.1, 0.2]),
     st.sampled_from([0.0, 1.0]),
+    st.booleans(),
+    st.sampled_from([WATCHED_MS, CREATED_MS - 1]),
 )
 magics = st.one_of(st.just(0), numbers.map(lambda number: make_magic(TAG, 1, number)), st.just(12345))
 comments = st.one_of(st.just(""), numbers.map(lambda number: make_comment(number, "x")))
@@ -328,14 +341,22 @@ def test_deciding_twice_changes_nothing(ones: list[Intent], seen: BrokerRead) ->
     by = circumstances()
     first = reconcile(ones, seen, by)
     assert reconcile(ones, seen, by) == first
-    assert reconcile(applied(ones, first), seen, by) == ()
+    after = applied(ones, first)
+    assert reconcile(after, seen, by) == ()
+    # Nor does a later look at the same, but for what was found late and for watches that end.
+    later = reconcile(after, seen, circumstances(wall_ms=CREATED_MS + 30 * 86_400_000))
+    assert {decision.after.state for decision in later} <= {State.UNRESOLVED, State.NOT_EXECUTED}
+    assert not any(decision.after.live for decision in later)
 
 
 @given(st.lists(intents, max_size=4, unique_by=lambda one: one.number), reads)
 def test_nothing_is_ruled_out_early_or_against_evidence(ones: list[Intent], seen: BrokerRead) -> None:
     for decision in reconcile(ones, seen, circumstances()):
         after = decision.after
-        if after.state is State.NOT_EXECUTED and decision.effect.finding is not Finding.IMPOSSIBLE:
+        assert may_follow(decision.before.state, after.state) or decision.before.state is after.state
+        if after.state is not State.NOT_EXECUTED or decision.before.state is not State.UNKNOWN:
+            assert after.state is not State.NOT_EXECUTED or decision.before.state is State.NOT_EXECUTED
+        elif decision.effect.finding is not Finding.IMPOSSIBLE:
             assert seen.connected
             assert seen.started_ns >= 120 * SECOND
         if after.state in {State.NOT_EXECUTED, State.REJECTED} and after.opens:

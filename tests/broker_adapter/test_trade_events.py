@@ -14,6 +14,7 @@ from broker_adapter.broker_state import BrokerRead
 from broker_adapter.trade_events import Changes, Published, differences
 from protocol.messages import Account, Deal, DealEvent, Order, OrderEvent, Position, PositionEvent, SubmitOrder
 from tests.broker_adapter.fake_broker import World
+from tests.broker_adapter.test_reconcile import reads
 
 ACCOUNT = Account("Broker", 1, "n", "USD", 100, 0, 2, 0, 0, 0, 0, 0, 0, 0, True, True)
 SECOND = 1_000_000_000
@@ -153,10 +154,10 @@ def test_the_close_of_an_old_position_is_told_at_once() -> None:
 
 def test_a_price_that_is_no_number_is_told_once() -> None:
     follower = Follower()
-    for reads in range(3):
+    for count in range(3):
         odd = math.nan * 1.0  # another object each time, as decoding makes them
         changes = follower.read(position(1, sl=odd), orders=(order(5, price_open=odd),))
-        assert len(changes.events) == (0 if reads else 2)
+        assert len(changes.events) == (0 if count else 2)
 
 
 def test_time_without_a_connection_is_no_absence() -> None:
@@ -236,3 +237,51 @@ def test_what_happened_while_the_adapter_was_down_is_told_once(tmp_path: Path) -
     world.wait(10)
     assert world.published[before:] == []
     world.close()
+
+
+def with_each_ticket_once(seen: BrokerRead) -> BrokerRead:
+    return msgspec.structs.replace(
+        seen,
+        positions=tuple({p.identifier: p for p in seen.positions}.values()),
+        orders=tuple({o.ticket: o for o in seen.orders}.values()),
+        history_orders=tuple(
+            {o.ticket: msgspec.structs.replace(o, time_done_ms=NOW_MS) for o in seen.history_orders}.values()
+        ),
+        deals=tuple({d.ticket: d for d in seen.deals}.values()),
+    )
+
+
+@given(st.lists(reads, min_size=1, max_size=5))
+def test_the_same_read_again_tells_nothing(history: list[BrokerRead]) -> None:
+    published = Published()
+    for number, seen in enumerate(map(with_each_ticket_once, history)):
+        published = differences(published, seen, Nobody(), serial=f"1-{number}").published
+        again = differences(published, seen, Nobody(), serial=f"2-{number}")
+        assert again.events == ()
+        assert (again.positions, again.orders) == ((), ())
+
+
+def test_a_position_reopened_at_the_rollover_changes_and_neither_closes_nor_opens() -> None:
+    follow = Follower()
+    opened = deal(1, 1, volume=0.3)
+    follow.read(position(1, 0.3), deals=(opened,))
+    closed = deal(2, 1, entry=1, volume=0.3, order=0, reason=10)
+    back = deal(3, 1, volume=0.3, order=0, reason=10)
+    between = follow.read(deals=(opened, closed, back))  # the list lags behind the deals
+    assert [type(each.body).__name__ for each in between.events] == ["DealEvent", "DealEvent"]
+    renewed = position(1, 0.3, ticket=9, price_open=1.2)
+    (told,) = follow.read(renewed, deals=(opened, closed, back)).events
+    assert told.body == PositionEvent("changed", renewed)
+
+
+def test_a_reversed_position_changes_and_is_closed_once_all_of_it_is() -> None:
+    follow = Follower()
+    opened, turned = deal(1, 1, volume=0.3), deal(2, 1, entry=2, volume=0.5, type=1)
+    follow.read(position(1, 0.3), deals=(opened,))
+    short = position(1, 0.2, ticket=2, type=1)
+    told = [each.body for each in follow.read(short, deals=(opened, turned)).events]
+    assert told[-1] == PositionEvent("changed", short)
+    assert follow.read(deals=(opened, turned)).events == ()  # a terminal that has just connected
+    ended = deal(3, 1, entry=1, volume=0.2, type=0)
+    told = [each.body for each in follow.read(deals=(opened, turned, ended)).events]
+    assert told[-1] == PositionEvent("closed", short)
