@@ -24,6 +24,7 @@ from broker_adapter.broker_state import (
     OPENING_ENTRIES,
     ORDER_STATE_CANCELED,
     ORDER_STATE_REJECTED,
+    PENDING_ORDER_TYPES,
     REASON_EXPERT,
     UNFILLED_STATES,
     VOLUME_EPSILON,
@@ -38,6 +39,8 @@ from broker_adapter.witnesses import parse_comment, parse_magic
 from protocol.messages import Deal, Order, Position
 
 _PRICE_TOLERANCE = 1e-8  # relative: prices are sent on the symbol's grid and come back as they were sent
+CLOCK_SLACK_MS = 60_000
+"""The broker's clock may be this much off ours."""
 _EXPIRATION_TOLERANCE_MS = 60_000  # a broker may round it to the minute
 
 
@@ -129,7 +132,10 @@ def _proven_orders(intent: Intent, orders: Iterable[Order], marks: Marks) -> lis
         order
         for order in orders
         if side_of_order(order) == intent.side
-        and _proves(intent, marks, magic=order.magic, comment=order.comment, order=order.ticket)
+        and (
+            _proves(intent, marks, magic=order.magic, comment=order.comment, order=order.ticket)
+            or (_is_fixed(intent, marks, order.magic) and _order_fits(intent, order, marks))
+        )
     ]
 
 
@@ -246,6 +252,26 @@ def _fits(intent: Intent, deal: Deal, marks: Marks) -> bool:
     )
 
 
+def _order_fits(intent: Intent, order: Order, marks: Marks) -> bool:
+    """Whether an order could be the opening one that was sent: right kind, new, and nobody else's."""
+    pending = intent.action == "pending"
+    closes = not intent.netting and order.position_id not in {0, order.ticket}
+    return (
+        intent.opens
+        and order.symbol == intent.symbol
+        and side_of_order(order) == intent.side
+        and (order.type in PENDING_ORDER_TYPES) == pending
+        and not closes
+        and (not pending or any(_same(order.price_open, price) for price in (intent.price, intent.stoplimit)))
+        and abs(order.volume_initial - intent.volume) < VOLUME_EPSILON
+        and order.reason == REASON_EXPERT
+        and order.time_setup_ms >= intent.created_ms - CLOCK_SLACK_MS
+        and order.ticket not in intent.known.orders
+        and order.ticket not in marks.claimed_orders
+        and marks.intent_number(order.magic, order.comment) in {None, intent.number}
+    )
+
+
 def _fitting_open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
     for deal in read.deals:
         if deal.entry in _entries_of(intent) and _fits(intent, deal, marks):
@@ -269,6 +295,11 @@ def _fitting_open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
                 price=position.price_open,
                 text=text,
             )
+    for order in (*read.orders, *read.history_orders):
+        if _order_fits(intent, order, marks):
+            what = f"order {order.ticket} ({order.volume_initial:g} lots at {order.price_open:g})"
+            text = f"{what} fits, but carries none of our marks"
+            return Effect(Finding.FITS, order.ticket, text=text)
     return NOTHING
 
 
@@ -285,9 +316,8 @@ def _close(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
     proven = bool(deals)
     whole = bool(final) and not active
     if not deals and not (final or active):
-        fitting = [d for d in of_position if _fits(intent, d, marks) and abs(d.volume - intent.volume) < VOLUME_EPSILON]
-        # One only: a second equal deal belongs to whoever else is closing this position.
-        deals = fitting[:1]
+        deals = _fitting_close(intent, read, of_position, marks)
+        whole = any(order.ticket == deal.order for deal in deals[:1] for order in read.history_orders)
         if not deals and intent.netting:
             return _fitting_part(intent, of_position, marks)
     if deals:
@@ -309,6 +339,23 @@ def _close(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
     if final:
         return _without_deals(intent, final[0])
     return NOTHING
+
+
+def _fitting_close(intent: Intent, read: BrokerRead, of_position: list[Deal], marks: Marks) -> list[Deal]:
+    """Return the deals of the first order that asked for just what this one did, whatever was filled of it.
+
+    One order only: a second equal one belongs to whoever else is closing this position.
+    """
+    by_order: dict[int, list[Deal]] = {}
+    for deal in of_position:
+        if _fits(intent, deal, marks):
+            by_order.setdefault(deal.order, []).append(deal)
+    asked = {order.ticket: order.volume_initial for order in read.history_orders if order.ticket in by_order}
+    for ticket, deals in by_order.items():
+        volume = asked.get(ticket, sum(deal.volume for deal in deals))
+        if abs(volume - intent.volume) < VOLUME_EPSILON:
+            return deals
+    return []
 
 
 def _fitting_part(intent: Intent, of_position: list[Deal], marks: Marks) -> Effect:

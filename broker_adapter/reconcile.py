@@ -12,12 +12,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from broker_adapter.broker_state import BrokerRead
-from broker_adapter.evidence import Effect, Finding, Marks, effect_of
+from broker_adapter.evidence import CLOCK_SLACK_MS, Effect, Finding, Marks, effect_of
 from broker_adapter.intents import TRADING, Intent
 from broker_adapter.order_states import State
-
-# The broker's clock may be this much off ours: history must reach back that much further than the order.
-CLOCK_SLACK_MS = 60_000
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +162,7 @@ def _long_enough(intent: Intent, read: BrokerRead, by: Circumstances) -> bool:
     unknown_since = by.unknown_since_ns.get(intent.number)
     if unknown_since is None or by.connected_since_ns is None or not read.connected:
         return False
-    if read.history_from_ms > intent.created_ms - CLOCK_SLACK_MS:
+    if read.history_from_ms > intent.created_ms - CLOCK_SLACK_MS:  # history must reach back before the order
         return False
     since = max(unknown_since, by.connected_since_ns)
     return read.started_ns - since >= round(by.not_executed_after_s * 1e9)

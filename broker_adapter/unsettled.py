@@ -9,10 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from broker_adapter.broker_state import BrokerRead
-from broker_adapter.evidence import NOTHING, Effect, Finding, effect_of
+from broker_adapter.evidence import CLOCK_SLACK_MS, NOTHING, Effect, Finding, effect_of
 from broker_adapter.intents import Intent
 from broker_adapter.order_states import OPEN, UNDECIDED, State
-from broker_adapter.reconcile import CLOCK_SLACK_MS, Circumstances, done
+from broker_adapter.reconcile import Circumstances, done
 from protocol.errors import StateConflict
 from protocol.messages import UnsettledOrder
 
