@@ -14,10 +14,11 @@ import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from broker_adapter.disk_reserve import DiskReserve, is_full
 from broker_adapter.intents import CHANGING_ORDERS, Intent
 from broker_adapter.journal_records import Appender, Record, column
 from broker_adapter.journal_schema import damaged, open_for_reading, open_for_writing
@@ -34,6 +35,7 @@ _RETRY_S = 0.5
 _JOIN_S = 10.0
 _DAY_MS = 86_400_000
 
+T = TypeVar("T")
 OnDurable = Callable[[tuple[Event, ...]], None]
 
 log = logging.getLogger(__name__)
@@ -61,18 +63,29 @@ class Journal:
     Args:
         epoch: Life of the adapter, stamped on its events: UTC milliseconds of its start.
         keep_days: Finished intents older than this are forgotten at the start, their client order ids with them.
+        reserve: Given up when the disk is full.
 
     Raises:
         InitialisationFailed: Damaged, of a newer version, not writable, or in use by another adapter.
     """
 
-    def __init__(self, loop: LoopLike, folder: Path, *, epoch: int, keep_days: int = 90) -> None:
+    def __init__(
+        self, loop: LoopLike, folder: Path, *, epoch: int, keep_days: int = 90, reserve: DiskReserve | None = None
+    ) -> None:
         self._loop = loop
+        self._reserve = reserve
         self.path = folder / FILE_NAME
         self.epoch = epoch
         self._lock = lock_folder(folder, "journal.lock")
         try:
             self._writer = open_for_writing(self.path, wall_ms=loop.clock.wall_ms())
+        except OSError as error:
+            self._lock.release()
+            raise InitialisationFailed(
+                f"the journal {self.path} cannot be made ({error.strerror or error}): check that the folder is writable"
+                " and the disk not full",
+                {"file": str(self.path)},
+            ) from error
         except BaseException:
             self._lock.release()
             raise
@@ -84,10 +97,12 @@ class Journal:
             # This file may be an old copy put back (a machine's snapshot): numbers that were given out after the copy
             # was made must not come again, or an old order's deals would prove a new order.
             self._next_intent = max(int(self.meta("next_intent")), first_intent_number(loop.clock.wall_ms()))
-        except sqlite3.Error as error:
+        except BaseException as error:
             self._writer.close()
             self._lock.release()
-            raise damaged(self.path, str(error)) from error
+            if isinstance(error, sqlite3.Error | ValueError):  # a number that is none
+                raise damaged(self.path, str(error)) from error
+            raise
         self.trouble = ""
         """Why the disk takes nothing at present; empty if all is well."""
         self._outstanding = 0
@@ -149,7 +164,7 @@ class Journal:
     @property
     def first_offset(self) -> int:
         """Offset of the oldest event the log still has; 0 if none."""
-        return int(self._reader.execute("SELECT coalesce(min(offset), 0) FROM events").fetchone()[0])
+        return int(self._rows("SELECT coalesce(min(offset), 0) FROM events")[0][0])
 
     @property
     def used_bytes(self) -> int:
@@ -164,13 +179,11 @@ class Journal:
     def oldest_events(self, after: int, limit: int) -> list[tuple[int, int]]:
         """Return offset and time of writing (wall clock) of the oldest events after `after`, in order."""
         query = "SELECT offset, recorded_ms FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
-        return self._reader.execute(query, (after, limit)).fetchall()
+        return self._rows(query, (after, limit))
 
     def consumers(self) -> tuple[Consumer, ...]:
         """Return the registered consumers of the event log, by name."""
-        rows = self._reader.execute(
-            "SELECT name, offset, missed, registered_ms, acknowledged_ms FROM consumers ORDER BY name"
-        )
+        rows = self._rows("SELECT name, offset, missed, registered_ms, acknowledged_ms FROM consumers ORDER BY name")
         return tuple(
             Consumer(name, offset, max(0, self._last_offset - offset), missed, registered_ms, acknowledged_ms)
             for name, offset, missed, registered_ms, acknowledged_ms in rows
@@ -178,14 +191,23 @@ class Journal:
 
     def events_after(self, offset: int, limit: int) -> tuple[Event, ...]:
         """Return up to `limit` events after `offset`, none newer than `last_offset`."""
-        rows = self._reader.execute(
+        rows = self._rows(
             "SELECT offset, epoch, recorded_ms, market_ms, server, login, body FROM events "
             "WHERE offset > ? AND offset <= ? ORDER BY offset LIMIT ?",
             # A consumer may be ahead of the log, or ask for a number that no column holds: it gets nothing.
             (min(max(0, offset), self._last_offset), self._last_offset, limit),
         )
         return tuple(
-            Event(self.log_id, offset, epoch, recorded_ms, market_ms, server, login, _body_decoder.decode(body))
+            Event(
+                self.log_id,
+                offset,
+                epoch,
+                recorded_ms,
+                market_ms,
+                server,
+                login,
+                self._decoded(_body_decoder, body, f"event {offset}"),
+            )
             for offset, epoch, recorded_ms, market_ms, server, login, body in rows
         )
 
@@ -218,7 +240,7 @@ class Journal:
 
     def counts(self) -> OrderCounts:
         """Return how many intents there are in each group of states."""
-        rows = self._reader.execute("SELECT state, filled, count(*) FROM intents GROUP BY state, filled").fetchall()
+        rows = self._rows("SELECT state, filled, count(*) FROM intents GROUP BY state, filled")
         return OrderCounts(
             submitted=sum(n for state, _, n in rows if state != "refused"),
             filled=sum(n for _, filled, n in rows if filled),
@@ -228,11 +250,13 @@ class Journal:
 
     def known_positions(self, server: str, login: int) -> tuple[Position, ...]:
         """Return the account's positions as last published."""
-        return tuple(_position_decoder.decode(body) for body in self._known(server, login, "position"))
+        return tuple(
+            self._decoded(_position_decoder, body, "a position") for body in self._known(server, login, "position")
+        )
 
     def known_orders(self, server: str, login: int) -> tuple[Order, ...]:
         """Return the account's active orders as last published."""
-        return tuple(_order_decoder.decode(body) for body in self._known(server, login, "order"))
+        return tuple(self._decoded(_order_decoder, body, "an order") for body in self._known(server, login, "order"))
 
     def last_recorded_ms(self, server: str, login: int) -> int:
         """Return when the account's last recorded deal or final order was, market time; before the first of them when
@@ -245,23 +269,39 @@ class Journal:
             f"SELECT market_ms {mine} ORDER BY offset LIMIT 1",
         )
         for query in queries:
-            row = self._reader.execute(query, (server, login)).fetchone()
-            if row is not None:
-                return int(row[0])
+            rows = self._rows(query, (server, login))
+            if rows:
+                return int(rows[0][0])
         return 0
 
     def meta(self, key: str, default: str = "") -> str:
         """Return a named value."""
-        row = self._reader.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return default if row is None else str(row[0])
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else default
 
     def metas(self, prefix: str) -> dict[str, str]:
         """Return all named values whose key starts with `prefix`."""
-        rows = self._reader.execute("SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+        rows = self._rows("SELECT key, value FROM meta WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
         return {str(key): str(value) for key, value in rows}
 
+    def _rows(self, query: str, values: tuple[str | int, ...] = ()) -> list[Any]:
+        """Return what a query finds. Raises InitialisationFailed: the file is damaged."""
+        try:
+            return self._reader.execute(query, values).fetchall()
+        except sqlite3.OperationalError:
+            raise  # busy, or a disk that does not answer: no damage
+        except sqlite3.DatabaseError as error:
+            raise damaged(self.path, str(error)) from error
+
+    def _decoded(self, decoder: msgspec.msgpack.Decoder[T], body: bytes, what: str) -> T:
+        # Damage within a value is none that SQLite sees.
+        try:
+            return decoder.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
+            raise damaged(self.path, f"{what} in it cannot be read: {error}") from error
+
     def _pragma(self, name: str) -> int:
-        return int(self._reader.execute(f"PRAGMA {name}").fetchone()[0])
+        return int(self._rows(f"PRAGMA {name}")[0][0])
 
     def _one(self, condition: str, value: str | int) -> Intent | None:
         # `condition` is one of the constants above, never input.
@@ -269,14 +309,14 @@ class Journal:
         return found[0] if found else None
 
     def _many(self, query: str, values: tuple[str | int, ...]) -> tuple[Intent, ...]:
-        return tuple(_intent_decoder.decode(row[0]) for row in self._reader.execute(query, values))
+        return tuple(self._decoded(_intent_decoder, row[0], "an intent") for row in self._rows(query, values))
 
     def _known(self, server: str, login: int, kind: str) -> list[bytes]:
         query = "SELECT body FROM known WHERE server = ? AND login = ? AND kind = ? ORDER BY ticket"
-        return [row[0] for row in self._reader.execute(query, (server, login, kind))]
+        return [row[0] for row in self._rows(query, (server, login, kind))]
 
     def _read_last_offset(self) -> int:
-        return int(self._reader.execute("SELECT coalesce(max(offset), 0) FROM events").fetchone()[0])
+        return int(self._rows("SELECT coalesce(max(offset), 0) FROM events")[0][0])
 
     def _forget_old(self, keep_days: int) -> None:
         before_ms = self._loop.clock.wall_ms() - keep_days * _DAY_MS
@@ -313,6 +353,8 @@ class Journal:
                 stored = appender.commit(pairs)
                 break
             except sqlite3.OperationalError as error:
+                if self._reserve is not None and is_full(error) and self._reserve.give_up():
+                    continue
                 # Disk full, unreachable or locked: nothing was stored, and order is kept by trying the same again.
                 self._loop.post(partial(self._on_trouble, str(error)))
                 if self._closing.wait(_RETRY_S):

@@ -12,6 +12,7 @@ import uuid
 from pathlib import Path
 
 from broker_adapter.witnesses import first_intent_number
+from mt5bus.files import replace_with_retry
 from protocol.errors import InitialisationFailed
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,19 @@ def open_for_writing(path: Path, *, wall_ms: int) -> sqlite3.Connection:
     Raises:
         InitialisationFailed: The file is damaged, of a newer version, no journal, or cannot be opened.
     """
+    if not path.exists():
+        # Made elsewhere and put in place whole: an empty file is then never a new journal, but one that was lost.
+        fresh = path.with_suffix(".new")
+        for leftover in path.parent.glob(f"{fresh.name}*"):
+            leftover.unlink()
+        _open(fresh, wall_ms=wall_ms).close()
+        replace_with_retry(fresh, path)
+    elif path.stat().st_size == 0:
+        raise damaged(path, "it is empty")
+    return _open(path, wall_ms=wall_ms)
+
+
+def _open(path: Path, *, wall_ms: int) -> sqlite3.Connection:
     try:
         # Opened by the loop's thread, handed over to the writer's before anything is written.
         connection = sqlite3.connect(path, timeout=5.0, isolation_level=None, check_same_thread=False)

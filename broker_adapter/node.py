@@ -13,6 +13,7 @@ from broker_adapter.alerts import ConditionWatch
 from broker_adapter.bar_feed import BarFeed
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
+from broker_adapter.disk_reserve import DiskReserve
 from broker_adapter.epoch import next_epoch
 from broker_adapter.history import History
 from broker_adapter.link_messages import LinkRole
@@ -66,6 +67,8 @@ class AdapterNode:
         keys.ensure()
         identity = keys.identity(NAME)
         context = loop.context
+        reserve = DiskReserve(home.adapter, size=adapter.disk_reserve_mb * 1_000_000)
+        reserve.make_way()
         self.epoch = next_epoch(home.adapter, wall_ms=loop.clock.wall_ms())
         self.gatekeeper = Gatekeeper(
             loop,
@@ -167,6 +170,7 @@ class AdapterNode:
             poll=self.trade_poll,
             service=self.order_service,
             queries=self.query_service,
+            reserve=reserve,
         )
         self.condition_watch = ConditionWatch(
             loop,

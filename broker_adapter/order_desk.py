@@ -14,6 +14,7 @@ import msgspec
 
 from broker_adapter.account_watch import AccountWatch
 from broker_adapter.broker_state import BrokerRead, nets
+from broker_adapter.disk_watch import DiskWatch
 from broker_adapter.intent_book import IntentBook
 from broker_adapter.intents import Intent, fingerprint_of
 from broker_adapter.journal import Journal
@@ -101,6 +102,8 @@ class OrderDesk:
             make=self._command,
             on_answer=self._on_answer,
         )
+        self.disk: DiskWatch | None = None
+        """Says whether only exits are taken; None watches no disk."""
         self._reconciled = False
         self._recover()
 
@@ -140,8 +143,14 @@ class OrderDesk:
 
     @property
     def mode(self) -> TradingMode:
-        """What orders may do at all."""
-        return self.gate.mode
+        """What orders may do at all: as it was set, or only reduce while the disk is nearly full."""
+        low = self.disk is not None and self.disk.low
+        return TradingMode.REDUCING if low and self.gate.mode is TradingMode.ACTIVE else self.gate.mode
+
+    def check_disk(self) -> None:
+        """Return if there is room on the disk for more than exits. Raises NotReady."""
+        if self.disk is not None:
+            self.disk.check()
 
     @property
     def oldest_undecided_ms(self) -> int:
@@ -332,6 +341,8 @@ class OrderDesk:
         """Let an order through the gate, or raise what forbids it."""
         account = self._watch.account
         assert account is not None
+        if order.opens:
+            self.check_disk()
         exposure = self.exposure()
         check_conflicts(
             order,

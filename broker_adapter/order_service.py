@@ -57,6 +57,7 @@ class OrderService:
         if account is None:
             raise NotReady("the account is not known yet, so the signal cannot be filed: try again in a moment")
         check_signal(request.signal)
+        self._desk.check_disk()
         batch = Batch()
         batch.records.append(EventRecord(request.signal, account.server, account.login, self._desk.now_ms))
         batch.then.append(partial(caller.reply, Done(request.id, "stored")))

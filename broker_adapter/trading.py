@@ -5,6 +5,8 @@ from __future__ import annotations
 from broker_adapter.alerts import StandingAlerts
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
+from broker_adapter.disk_reserve import DiskReserve
+from broker_adapter.disk_watch import DiskWatch
 from broker_adapter.event_retention import EventRetention
 from broker_adapter.journal import Journal
 from broker_adapter.order_desk import OrderDesk
@@ -108,10 +110,13 @@ class Trading:
         poll: TradePoll,
         service: Service,
         queries: Service,
+        reserve: DiskReserve,
     ) -> None:
         self._poll = poll
         self._connection = connection
-        self._journal = Journal(loop, home.adapter, epoch=epoch, keep_days=settings.adapter.ids_kept_days)
+        self._journal = Journal(
+            loop, home.adapter, epoch=epoch, keep_days=settings.adapter.ids_kept_days, reserve=reserve
+        )
         self.desk = OrderDesk(
             loop.clock,
             self._journal,
@@ -124,6 +129,8 @@ class Trading:
         self.alerts = StandingAlerts(
             self._journal, commit=self.desk.commit_new, market_ms=clock.market_ms, account=self._account_of_alerts
         )
+        self.disk = DiskWatch(loop, self.alerts, home.adapter, reserve, settings.adapter)
+        self.desk.disk = self.disk
         self.retention = EventRetention(
             loop, self._journal, self.alerts, settings.adapter, queries=queries, orders=service
         )

@@ -247,6 +247,12 @@ class Adapter(Section, frozen=True):
         int,
         Meta(ge=8, le=1_000_000, description="above it they leave also unread, with an alert: 10^6 bytes"),
     ] = 1024
+    disk_reserve_mb: Annotated[
+        int, Meta(ge=1, le=10_000, description="room held back on the disk, for exits when it is full: 10^6 bytes")
+    ] = 16
+    disk_low_mb: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="with less free only exits are taken: 10^6 bytes")
+    ] = 64
     server_time: Annotated[
         str, Meta(min_length=1, description="broker's clock: auto, ny+7, eu+2, or a fixed one such as utc+3")
     ] = "auto"
@@ -306,6 +312,9 @@ class Captures(Section, frozen=True):
     folder: Annotated[str, Meta(description="'' = captures/ of the home")] = ""
     level: Annotated[int, Meta(ge=1, le=19, description="zstd level")] = 3
     flush_interval_s: Annotated[Seconds, Meta(description="longest time before records reach the file: s")] = 1.0
+    min_free_mb: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="recording ends when less is free on its disk: 10^6 bytes")
+    ] = 256
 
 
 class Logging(Section, frozen=True):

@@ -7,6 +7,7 @@ A file is MessagePack in zstd: a header ``["mt5bus capture", format, adapter, ma
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, date, datetime
@@ -21,6 +22,8 @@ from protocol.clock import Clock, SystemClock
 from protocol.errors import DataInvalid
 from protocol.messages import Message
 from protocol.topics import Topic
+
+log = logging.getLogger(__name__)
 
 MAGIC = "mt5bus capture"
 FORMAT = 1
@@ -133,8 +136,12 @@ class CaptureWriter:
     def abandon(self) -> None:
         """Close without an end, after a write failed."""
         file, self._stream, self._file, self._day = self._file, None, None, None
-        if file is not None:
+        if file is None:
+            return
+        try:
             file.close()
+        except OSError as error:  # the disk is full: what was still to be written is lost with the end
+            log.warning("a capture was left without its last records", extra={"reason": str(error)})
 
     def _open(self, day: date, now_ms: int) -> None:
         self.close()

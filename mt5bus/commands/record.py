@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import signal
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +18,7 @@ from protocol.keys import KeyStore
 from protocol.loop import Loop
 from protocol.recorder import Recorder
 
-REFUSED_CHECK_S = 1.0
+CHECK_S = 1.0
 
 
 @click.command("record")
@@ -75,7 +77,8 @@ def run(loaded: Loaded, out: Path, *, minutes: float | None, symbols: list[str])
         loop.wake_on_signals()
         if minutes is not None:
             loop.after(minutes * 60, loop.stop)
-        loop.every(REFUSED_CHECK_S, lambda: _stop_if_refused(recorder))
+        loop.every(CHECK_S, lambda: _stop_if_refused(recorder))
+        loop.every(CHECK_S, lambda: _stop_if_low(out, settings.captures.min_free_mb))
         click.echo("Ctrl-C ends the recording.")
         loop.run()
         writer.close()
@@ -87,6 +90,16 @@ def run(loaded: Loaded, out: Path, *, minutes: float | None, symbols: list[str])
         click.echo(f"{path}")
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(recorder.frames.items())) or "nothing: is it running?"
     click.echo(f"{writer.records} records: {kinds}")
+
+
+def _stop_if_low(out: Path, min_free_mb: int) -> None:
+    # A capture can be done without, the journal and the store beside it cannot.
+    free_mb = shutil.disk_usage(out).free // 1_000_000 if out.exists() else min_free_mb
+    if free_mb < min_free_mb:
+        raise OSError(
+            errno.ENOSPC,
+            f"the recording ended: {free_mb} MB are free on the disk of {out}, [captures] min_free_mb is {min_free_mb}",
+        )
 
 
 def _stop_if_refused(recorder: Recorder) -> None:
