@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from broker_adapter.commands import arm, halt, orders, resume, settle
+from broker_adapter.commands import arm, disarm, halt, orders, resume, risk, settle
 from mt5bus.options import common_options, load, one_line_errors, password_option, start_logs
 from protocol.errors import BusError
 
@@ -30,4 +30,4 @@ def adapter(
         node.run(loaded, alone=alone, start_terminal=start_terminal)
 
 
-__all__ = ["adapter", "arm", "halt", "orders", "resume", "settle"]
+__all__ = ["adapter", "arm", "disarm", "halt", "orders", "resume", "risk", "settle"]

@@ -1,18 +1,23 @@
-"""`mt5bus halt`, `resume`, `arm`, `orders` and `settle`: what an operator tells and asks the order desk."""
+"""`mt5bus halt`, `resume`, `risk`, `arm`, `disarm`, `orders` and `settle`: what an operator tells and asks the desk."""
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from broker_adapter import risk_view
 from mt5bus.connect import connect
 from mt5bus.options import common_options, one_line_errors
 from protocol.client import BusClient
 from protocol.errors import BusError
 from protocol.messages import UnsettledOrder
+
+_LOOK_S = 0.2
 
 
 @click.command("halt")
@@ -20,30 +25,76 @@ from protocol.messages import UnsettledOrder
 @click.option("--flatten", is_flag=True, help="Also close every position and remove every pending order of ours.")
 @click.option("--reducing", is_flag=True, help="Let strategies go on closing: only new exposure is stopped.")
 @click.option("--reason", default="", help="Goes into the event log.")
-def halt(home: Path | None, config: Path | None, *, flatten: bool, reducing: bool, reason: str) -> None:
+@click.option(
+    "--wait-s",
+    type=click.FloatRange(min=0, max=86_400),
+    default=30.0,
+    show_default=True,
+    help="With --flatten: how long to wait until all is closed. The adapter goes on by itself after that.",
+)
+def halt(home: Path | None, config: Path | None, *, flatten: bool, reducing: bool, reason: str, wait_s: float) -> None:
     """Stop new orders until `mt5bus resume`, also over restarts."""
     mode = "reducing" if reducing else "halted"
     with one_line_errors(BusError), _client(home, config) as client:
         click.echo(client.set_mode(mode, reason=reason, flatten=flatten))
+        if flatten:
+            _wait_until_flat(client, wait_s)
+
+
+def _wait_until_flat(client: BusClient, wait_s: float) -> None:
+    until = time.monotonic() + wait_s
+    while left := client.risk().flatten:
+        if time.monotonic() >= until:
+            for text in left:
+                click.echo(text)
+            raise click.ClickException(
+                f"not everything is closed after {wait_s:g} s: the adapter goes on trying, 'mt5bus risk' shows what is"
+                " left"
+            )
+        time.sleep(_LOOK_S)
+    click.echo("everything of ours is closed")
 
 
 @click.command("resume")
 @common_options
 @click.option("--reason", default="", help="Goes into the event log.")
-def resume(home: Path | None, config: Path | None, *, reason: str) -> None:
+@click.option("--strategy", default="", help="Only lift what the silence of this strategy stopped.")
+def resume(home: Path | None, config: Path | None, *, reason: str, strategy: str) -> None:
     """Allow orders again."""
     with one_line_errors(BusError), _client(home, config) as client:
-        click.echo(client.resume(reason))
+        click.echo(client.resume(reason, strategy=strategy))
+
+
+@click.command("risk")
+@common_options
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+def risk(home: Path | None, config: Path | None, *, as_json: bool) -> None:
+    """Show every limit with what is held against it and what is left, and what stands against orders now."""
+    with one_line_errors(BusError), _client(home, config) as client:
+        report = client.risk()
+    if as_json:
+        click.echo(json.dumps(risk_view.plain(report), indent=2))
+        return
+    for line in risk_view.lines(report):
+        click.echo(line)
 
 
 @click.command("arm")
 @common_options
 @click.option("--login", type=click.IntRange(min=1), required=True, help="Number of the real account.")
-@click.option("--off", is_flag=True, help="Forbid orders again.")
-def arm(home: Path | None, config: Path | None, *, login: int, off: bool) -> None:
+def arm(home: Path | None, config: Path | None, *, login: int) -> None:
     """Allow orders on a real account: without this it is only observed."""
     with one_line_errors(BusError), _client(home, config) as client:
-        click.echo(client.arm(login, armed=not off))
+        click.echo(client.arm(login))
+
+
+@click.command("disarm")
+@common_options
+@click.option("--login", type=click.IntRange(min=1), required=True, help="Number of the account.")
+def disarm(home: Path | None, config: Path | None, *, login: int) -> None:
+    """Forbid orders on a real account again."""
+    with one_line_errors(BusError), _client(home, config) as client:
+        click.echo(client.arm(login, armed=False))
 
 
 @click.command("orders")

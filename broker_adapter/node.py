@@ -243,6 +243,7 @@ class AdapterNode:
                 malformed=self.query_service.malformed + self.order_service.malformed,
                 crowded=self.query_service.crowded + self.order_service.crowded,
             ),
+            restrictions=self.trading.restrictions,
         )
 
     def health(self, request_id: int) -> Health:

@@ -106,5 +106,7 @@ def check_before_sending(intent: Intent, account: Account | None, gate: RiskGate
     halted = gate.mode is TradingMode.HALTED and not internal
     if halted or (gate.mode is TradingMode.REDUCING and intent.opens):
         raise refused(RiskCode.MODE, f"not sent: the trading mode became {gate.mode}")
+    if intent.opens and intent.symbol in gate.silent:
+        raise refused(RiskCode.STRATEGY_SILENT, f"not sent: {intent.symbol} only reduces: {gate.silent[intent.symbol]}")
     if not gate.is_armed(account):
         raise refused(RiskCode.NOT_ARMED, "not sent: the account is not armed")

@@ -65,6 +65,9 @@ class OrderDesk:
         links: Carries `Send` to the trade link.
         publish: Gets every new event in offset order, once it is durable.
         poll_now: Has the account read as soon as possible.
+
+    Attributes:
+        after_read: Called after every read that was taken.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class OrderDesk:
         self.disk: DiskWatch | None = None
         """Says whether only exits are taken; None watches no disk."""
         self._reconciled = False
+        self.after_read: Callable[[], None] = lambda: None
         self._recover()
 
     # --- What others ask ----------------------------------------------------------------------------------------
@@ -466,9 +470,6 @@ class OrderDesk:
     def _enter(self, intent: Intent) -> None:
         batch = Batch()
         self.ledger.change(batch, intent)
-        if intent.state is State.REJECTED and intent.client_order_id.startswith(FLATTEN_PREFIX):
-            text = f"flatten: {intent.action} of {intent.volume:g} {intent.symbol} was refused: {intent.text}"
-            self.ledger.alert(batch, intent, "flatten_failed", f"{text}. Close it by hand, or flatten again")
         self.ledger.commit(batch)
 
     # --- Reads --------------------------------------------------------------------------------------------------
@@ -486,6 +487,7 @@ class OrderDesk:
         self.ledger.commit(batch)
         self._reconciled = True
         self._queue.pump()
+        self.after_read()
         return True
 
     def _recover(self) -> None:

@@ -41,6 +41,7 @@ from protocol.messages import (
     GetPositions,
     GetPrices,
     GetRates,
+    GetRisk,
     GetSnapshot,
     GetTickRange,
     GetTicks,
@@ -57,6 +58,7 @@ from protocol.messages import (
     Prices,
     Reply,
     Request,
+    RiskReport,
     Snapshot,
     Symbols,
     Ticks,
@@ -105,6 +107,10 @@ class TradingView(Protocol):
     @property
     def trading_mode(self) -> str:
         """``active``, ``reducing`` or ``halted``."""
+        ...
+
+    def risk_report(self, request_id: int) -> RiskReport:
+        """Return the risk gate as it is now."""
         ...
 
     def events_after(self, offset: int, limit: int) -> tuple[Event, ...]:
@@ -168,6 +174,7 @@ class Queries:
         service.handle(GetUnsettled, self._unsettled)
         service.handle(CalculateMargin, self._margin)
         service.handle(GetHealth, lambda asked, _caller: self._health(asked.id))
+        service.handle(GetRisk, lambda asked, _caller: view.risk_report(asked.id))
         service.handle(GetTicks, _later(history.ticks))
         service.handle(GetMissedTicks, _later(history.missed_ticks))
         service.handle(GetRates, _later(history.rates))

@@ -26,7 +26,7 @@ from broker_adapter.journal_records import MetaRecord
 from broker_adapter.order_requests import Draft
 from broker_adapter.order_states import OPEN, UNDECIDED, State
 from market import risk
-from market.risk import RiskCode, RiskLimits, RiskState, TradingMode
+from market.risk import LimitUse, RiskCode, RiskLimits, RiskState, TradingMode
 from mt5bus.settings import Risk
 from protocol.errors import NotReady, RiskRefused
 from protocol.messages import Account, Order, Position, Quote
@@ -61,15 +61,21 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RiskGate:
-    """Limits, mode and arming of one adapter."""
+    """Limits, mode and arming of one adapter.
+
+    Attributes:
+        silent: Symbols that only reduce since a strategy that trades them is silent, and the reason.
+    """
 
     def __init__(self, limits: Risk, journal: Journal) -> None:
         self._limits = msgspec.convert(limits, RiskLimits, from_attributes=True)
         self.mode = TradingMode(journal.meta("mode", TradingMode.ACTIVE.value))
+        self.mode_reason = journal.meta("mode_reason")
         self.mode_serial = int(journal.meta("mode_serial", "0"))
         self._armed = {key for key, on in journal.metas("armed:").items() if on == "1"}
         stored = journal.meta("day_start")
         self._day = msgspec.json.decode(stored.encode("utf-8"), type=DayStart) if stored else None
+        self.silent: dict[str, str] = {}
         self._accepted_ns: deque[int] = deque()
         self._account: tuple[str, int] | None = None
         self._deposits: dict[int, tuple[int, float]] = {}
@@ -77,11 +83,15 @@ class RiskGate:
 
     # --- Mode and arming ----------------------------------------------------------------------------------------
 
-    def set_mode(self, mode: TradingMode) -> tuple[MetaRecord, ...]:
+    def set_mode(self, mode: TradingMode, reason: str = "") -> tuple[MetaRecord, ...]:
         """Change the mode at once; return what makes it survive."""
-        self.mode = mode
+        self.mode, self.mode_reason = mode, reason
         self.mode_serial += 1
-        return (MetaRecord("mode", mode.value), MetaRecord("mode_serial", str(self.mode_serial)))
+        return (
+            MetaRecord("mode", mode.value),
+            MetaRecord("mode_reason", reason),
+            MetaRecord("mode_serial", str(self.mode_serial)),
+        )
 
     def arm(self, account: Account) -> tuple[MetaRecord, ...]:
         """Allow orders on a real account from now on; return what makes it survive.
@@ -117,18 +127,22 @@ class RiskGate:
         strategy: str = "",
         gap: bool = False,
         operator: bool = False,
+        any_strategy: bool = False,
     ) -> None:
         """Let the order pass.
 
         Args:
             strategy: Whose order it is; empty: nobody's in particular.
             gap: Ticks of the symbol are known to be missing.
+            operator: It comes from flattening, not from a strategy.
+            any_strategy: Let it pass if it would pass for the right strategy.
 
         Raises:
             RiskRefused: A limit, the mode or arming forbids it; details have `limit`, `allowed` and `value`.
             NotReady: The server's time is not measured yet.
         """
         state = self._state(order, account, exposure, quote, point, now_ms, now_ns)
+        owned = nets(account) and not any_strategy
         refusal = risk.check(
             order.symbol,
             order.volume,
@@ -137,7 +151,8 @@ class RiskGate:
                 state,
                 gap=gap,
                 server_time_known=server_time_known,
-                owners=_other_owners(order.symbol, exposure, strategy) if nets(account) else (),
+                silent=self.silent.get(order.symbol, ""),
+                owners=_other_owners(order.symbol, exposure, strategy) if owned else (),
             ),
             # Neither a changed stop nor a changed pending price adds volume: the limits on amounts are not for them.
             reduces=order.reduces or order.action in {"modify_position", "modify_order"},
@@ -154,6 +169,22 @@ class RiskGate:
             raise NotReady(text, {"limit": RiskCode.SERVER_TIME.value})
         if self.mode is TradingMode.REDUCING and not order.reduces:
             raise refused(RiskCode.MODE, "trading only reduces: this would loosen a stop or change a pending order")
+        if order.symbol in self.silent and not order.reduces:
+            text = f"this would loosen a stop or change a pending order, and {order.symbol} only reduces: "
+            raise refused(RiskCode.STRATEGY_SILENT, text + self.silent[order.symbol])
+
+    def account_uses(self, account: Account, exposure: Exposure, now_ns: int) -> tuple[LimitUse, ...]:
+        """Return the limits of the whole account and what is held against them."""
+        state = self._state(Draft(action="open", symbol=""), account, exposure, None, 0.0, 0, now_ns)
+        state = msgspec.structs.replace(state, daily_loss=self.daily_loss(account))
+        return risk.account_uses(self._limits, state, currency=account.currency)
+
+    def symbol_uses(
+        self, symbol: str, account: Account, exposure: Exposure, quote: Quote | None, point: float, now_ms: int
+    ) -> tuple[LimitUse, ...]:
+        """Return the limits of one symbol and what is held against them."""
+        state = self._state(Draft(action="open", symbol=symbol), account, exposure, quote, point, now_ms, 0)
+        return risk.symbol_uses(symbol, self._limits, state)
 
     def count_order(self, now_ns: int) -> None:
         """Note that an order that adds exposure was accepted."""

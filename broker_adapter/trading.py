@@ -8,10 +8,14 @@ from broker_adapter.connection import Connection
 from broker_adapter.disk_reserve import DiskReserve
 from broker_adapter.disk_watch import DiskWatch
 from broker_adapter.event_retention import EventRetention
+from broker_adapter.flattening import Flattening
 from broker_adapter.journal import Journal
 from broker_adapter.order_desk import OrderDesk
 from broker_adapter.order_service import OrderService
+from broker_adapter.risk_report import RiskReporter
 from broker_adapter.server_clock import ServerClock
+from broker_adapter.strategy_watch import LOOK_INTERVAL_S as STRATEGY_LOOK_S
+from broker_adapter.strategy_watch import StrategyWatch
 from broker_adapter.streams import Streams
 from broker_adapter.tick_feed import TickFeed
 from broker_adapter.trade_events import attributed_deal, attributed_order
@@ -32,11 +36,13 @@ from protocol.messages import (
     Position,
     Quote,
     Reconnect,
+    RiskReport,
     UnsettledOrder,
 )
 from protocol.service import Caller, Service
 
 LAST_DEALS = 10
+_LOOK_INTERVAL_S = 1.0
 
 
 class MarketView:
@@ -117,12 +123,13 @@ class Trading:
         self._journal = Journal(
             loop, home.adapter, epoch=epoch, keep_days=settings.adapter.ids_kept_days, reserve=reserve
         )
+        market = MarketView(connection, clock, catalogue, streams, ticks)
         self.desk = OrderDesk(
             loop.clock,
             self._journal,
             connection,
             settings,
-            market=MarketView(connection, clock, catalogue, streams, ticks),
+            market=market,
             publish=streams.publish_event,
             poll_now=poll.poll_now,
         )
@@ -134,7 +141,29 @@ class Trading:
         self.retention = EventRetention(
             loop, self._journal, self.alerts, settings.adapter, queries=queries, orders=service
         )
-        OrderService(service, self.desk)
+        self.flattening = Flattening(self.desk, self._journal, loop.clock)
+        self.desk.after_read = self.flattening.step
+        loop.every(_LOOK_INTERVAL_S, self.flattening.look)
+        self.watch = StrategyWatch(
+            self.desk,
+            self._journal,
+            loop.clock,
+            epoch=epoch,
+            risk=settings.adapter.risk,
+            strategies=settings.strategy,
+            alerts=self.alerts,
+            flattening=self.flattening,
+        )
+        loop.every(STRATEGY_LOOK_S, self.watch.look)
+        self._risk = RiskReporter(
+            self.desk,
+            market,
+            loop.clock,
+            symbols=settings.adapter.symbols,
+            watch=self.watch,
+            flattening=self.flattening,
+        )
+        OrderService(service, self.desk, self.flattening, self.watch)
         service.handle(Reconnect, self._on_reconnect)
         poll.recorded_ms = self._journal.last_recorded_ms
         poll.undecided_ms = lambda: self.desk.oldest_undecided_ms
@@ -209,6 +238,15 @@ class Trading:
     def trading_mode(self) -> str:
         """``active``, ``reducing`` or ``halted``."""
         return self.desk.mode.value
+
+    @property
+    def restrictions(self) -> tuple[str, ...]:
+        """For people: what stands against new exposure beside the mode, and what is being flattened."""
+        return self._risk.restrictions()
+
+    def risk_report(self, request_id: int) -> RiskReport:
+        """Return the risk gate as it is now."""
+        return self._risk.report(request_id)
 
     @property
     def counts(self) -> OrderCounts:

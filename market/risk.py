@@ -35,6 +35,7 @@ class RiskCode(StrEnum):
     MODE = "mode"
     SYMBOL = "symbol"
     OWNER = "owner"
+    STRATEGY_SILENT = "strategy_silent"
     VOLUME_PER_ORDER = "volume_per_order"
     VOLUME_PER_SYMBOL = "volume_per_symbol"
     POSITIONS = "positions"
@@ -109,8 +110,30 @@ class RiskState(msgspec.Struct, frozen=True, kw_only=True):
     """An order on this symbol has an outcome that is not known yet."""
     server_time_known: bool = True
     """False while the server's offset from UTC is only assumed."""
+    silent: str = ""
+    """Why the symbol only reduces: a strategy that trades it is not heard of. Empty: it does not."""
     owners: tuple[str, ...] = ()
     """Where positions net: whose position and orders are on the symbol, other than the asker's; empty = by hand."""
+
+
+class LimitUse(msgspec.Struct, frozen=True, array_like=True):
+    """One limit, what is held against it now, and how much is left, all in `unit`."""
+
+    name: str
+    """The `RiskCode` of its refusal."""
+    symbol: str
+    """Canonical name; empty for a limit of the whole account."""
+    unit: str
+    """``lots``, ``positions``, ``orders``, ``points``, ``ms``, or the account's currency."""
+    limit: float | None
+    """None: there is no limit."""
+    used: float | None
+    """None: not known, or known of an order only."""
+
+    @property
+    def left(self) -> float | None:
+        """How much is left, negative beyond the limit; None without a limit or without knowledge."""
+        return None if self.limit is None or self.used is None else self.limit - self.used
 
 
 class RiskRefusal(msgspec.Struct, frozen=True):
@@ -157,6 +180,8 @@ def check(
         return None
     if state.mode == TradingMode.REDUCING:
         return RiskRefusal(RiskCode.MODE, "trading only reduces: no new exposure until it is resumed")
+    if state.silent:
+        return RiskRefusal(RiskCode.STRATEGY_SILENT, f"{symbol} only reduces: {state.silent}")
     own = limits.of(symbol)
     return _check_knowledge(symbol, own, state) or _check_amounts(symbol, volume, own, state)
 
@@ -213,3 +238,26 @@ def _check_amounts(symbol: str, volume: float, limits: RiskLimits, state: RiskSt
         text = f"{state.daily_loss:.2f} lost since the server's midnight, the limit is {limits.max_daily_loss:.2f}"
         return RiskRefusal(RiskCode.DAILY_LOSS, text, limits.max_daily_loss, state.daily_loss)
     return None
+
+
+def account_uses(limits: RiskLimits, state: RiskState, *, currency: str) -> tuple[LimitUse, ...]:
+    """Return the limits of the whole account and what is held against them."""
+    loss = state.daily_loss if state.daily_loss == state.daily_loss else None  # NaN: not known
+    return (
+        LimitUse(RiskCode.POSITIONS.value, "", "positions", limits.max_positions, state.open_positions),
+        LimitUse(
+            RiskCode.ORDERS_PER_MINUTE.value, "", "orders", limits.max_orders_per_minute, state.orders_last_minute
+        ),
+        LimitUse(RiskCode.DAILY_LOSS.value, "", currency, limits.max_daily_loss or None, loss),
+    )
+
+
+def symbol_uses(symbol: str, limits: RiskLimits, state: RiskState) -> tuple[LimitUse, ...]:
+    """Return the limits of one symbol and what is held against them."""
+    own = limits.of(symbol)
+    return (
+        LimitUse(RiskCode.VOLUME_PER_ORDER.value, symbol, "lots", own.max_volume_per_order, None),
+        LimitUse(RiskCode.VOLUME_PER_SYMBOL.value, symbol, "lots", own.max_volume_per_symbol, state.symbol_volume),
+        LimitUse(RiskCode.SPREAD.value, symbol, "points", own.max_spread_points or None, state.spread_points),
+        LimitUse(RiskCode.PRICE_AGE.value, symbol, "ms", own.max_price_age_ms, state.price_age_ms),
+    )

@@ -25,6 +25,7 @@ TimeframeName = Annotated[str, Meta(pattern=TIMEFRAME_PATTERN)]
 BrokerSymbolName = Annotated[str, Meta(min_length=1, max_length=31)]
 # Canonical symbols stand in topics, which hold no other signs; `symbol_map` says which of the broker's is meant.
 SymbolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.#&+\-]{1,31}\Z")]
+OnSilence = Literal["reduce", "close", "alert"]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,6 +190,13 @@ class Risk(Section, frozen=True):
     max_spread_points: Annotated[int, Meta(ge=0, description="points, for new exposure; 0 = no limit")] = 0
     max_price_age_ms: Annotated[Milliseconds, Meta(description="age of the last tick, for new exposure: ms")] = 15_000
     symbols: Annotated[tuple[SymbolName, ...], Meta(description="symbols allowed; [] = every symbol")] = ()
+    strategy_silence_s: Annotated[
+        float, Meta(ge=3, le=86_400, description="a strategy not heard of for so long counts as silent: s")
+    ] = 30.0
+    on_strategy_silence: Annotated[
+        OnSilence,
+        Meta(description="then: its symbols only reduce, its positions are closed as well, or an alert and no more"),
+    ] = "reduce"
     symbol: Annotated[
         dict[SymbolName, SymbolRisk],
         Meta(
@@ -272,6 +280,13 @@ class StrategySettings(Section, frozen=True, rename={"class_path": "class"}):
     symbols: Annotated[tuple[SymbolName, ...], Meta(description="symbols it sees; [] = all the adapter streams")] = ()
     timeframe: Annotated[TimeframeName, Meta(description="bars it sees; one of the adapter's")] = "S5"
     number: Annotated[int, Meta(ge=1, le=65_535, description="its id in every magic number; unique, never reused")] = 1
+    silence_s: Annotated[
+        Annotated[float, Meta(ge=3, le=86_400)] | None,
+        Meta(description="not heard of for so long it counts as silent: s; none = adapter.risk.strategy_silence_s"),
+    ] = None
+    on_silence: Annotated[
+        OnSilence | None, Meta(description="reduce, close or alert; none = adapter.risk.on_strategy_silence")
+    ] = None
     params: Annotated[dict[str, Any], Meta(description="parameters handed to the class")] = field(default_factory=dict)
 
 

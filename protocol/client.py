@@ -56,6 +56,7 @@ from protocol.messages import (
     GetPositions,
     GetPrices,
     GetRates,
+    GetRisk,
     GetSnapshot,
     GetStatus,
     GetTicks,
@@ -79,6 +80,7 @@ from protocol.messages import (
     Reply,
     Request,
     RestartNode,
+    RiskReport,
     SettleOrder,
     SetTradingMode,
     Snapshot,
@@ -536,9 +538,17 @@ class BusClient:
         """Stop new orders; `flatten` also closes every position of ours."""
         return self.set_mode("halted", reason=reason, flatten=flatten)
 
-    def resume(self, reason: str = "") -> str:
-        """Allow orders again."""
-        return self.set_mode("active", reason=reason)
+    def resume(self, reason: str = "", *, strategy: str = "") -> str:
+        """Allow orders again; with `strategy` only what that strategy's silence stopped.
+
+        Raises:
+            NotFound: The adapter never heard of that strategy.
+        """
+        return self._command(SetTradingMode, {"mode": "active", "reason": reason, "strategy": strategy})
+
+    def risk(self) -> RiskReport:
+        """Return every limit of the risk gate with what is held against it, and what stands against orders now."""
+        return self._query(RiskReport, GetRisk)
 
     def arm(self, login: int, *, armed: bool = True) -> str:
         """Allow (or forbid) orders on a real account, by its login."""

@@ -18,6 +18,7 @@ import zmq
 from protocol.clock import Clock, SystemClock
 
 MAX_POLL_MS = 250
+_MINUTE_NS = 60_000_000_000
 
 Callback = Callable[[], None]
 
@@ -49,6 +50,9 @@ class Loop:
         self.clock: Clock = clock or SystemClock()
         self.context: zmq.Context[zmq.Socket[bytes]] = context or zmq.Context()
         self.turns = 0
+        self._longest_turn_ns = 0
+        self._longest_before_ns = 0
+        self._minute_ends_ns = self.clock.monotonic_ns() + _MINUTE_NS
         self._poller = zmq.Poller()
         self._callbacks: dict[object, Callback] = {}
         self._timers: list[tuple[int, int, Timer]] = []
@@ -121,13 +125,21 @@ class Loop:
     def turn(self, max_wait_ms: int = MAX_POLL_MS) -> None:
         """Poll once, at most `max_wait_ms` milliseconds, then call what is ready and what is due."""
         self.turns += 1
-        for socket, _ in self._poller.poll(self._wait_ms(max_wait_ms)):
+        ready = self._poller.poll(self._wait_ms(max_wait_ms))
+        begun_ns = self.clock.monotonic_ns()
+        for socket, _ in ready:
             callback = self._callbacks.get(socket)
             if callback is not None:  # an earlier callback of this turn may have unwatched it
                 callback()
         for _ in range(len(self._posted)):
             self._posted.popleft()()
         self._run_due()
+        self._note_turn(begun_ns)
+
+    @property
+    def longest_turn_ms(self) -> float:
+        """The longest turn of the last minute or two, without its poll: for so long nothing else was served."""
+        return max(self._longest_turn_ns, self._longest_before_ns) / 1e6
 
     def close(self) -> None:
         """Close the wake-up pair and end the context. Every socket must be closed before."""
@@ -166,6 +178,14 @@ class Loop:
                     next_ns = now_ns + timer.interval_ns
                 heapq.heappush(self._timers, (next_ns, next(self._serial), timer))
             timer.callback()
+
+    def _note_turn(self, begun_ns: int) -> None:
+        now_ns = self.clock.monotonic_ns()
+        if now_ns - begun_ns > self._longest_turn_ns:
+            self._longest_turn_ns = now_ns - begun_ns
+        if now_ns >= self._minute_ends_ns:
+            self._longest_before_ns, self._longest_turn_ns = self._longest_turn_ns, 0
+            self._minute_ends_ns = now_ns + _MINUTE_NS
 
     def _drain_wakeups(self) -> None:
         try:

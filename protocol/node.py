@@ -176,6 +176,7 @@ class NodeLife:
             busy_until_ns=self._busy_until_ns,
             streams=self._streams(),
             report=self._report(),
+            longest_turn_ms=round(self._loop.longest_turn_ms, 3),
         )
 
     def _send(self, message: Message) -> None:

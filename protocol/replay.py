@@ -41,6 +41,7 @@ from protocol.messages import (
     Request,
     SetTradingMode,
     SignalEvent,
+    StrategyAlive,
     SubmitOrder,
     TickBatch,
 )
@@ -174,6 +175,7 @@ class Replayer:
         for kind in _ACTIONS:
             self._orders.handle(kind, self._on_order)
         self._orders.handle(ReportSignal, self._on_signal)
+        self._orders.handle(StrategyAlive, lambda alive, _caller: Done(alive.id))
         for refused in (SetTradingMode, ArmAccount, Reconnect):
             self._orders.handle(refused, self._on_command)
 

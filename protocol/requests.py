@@ -80,15 +80,15 @@ class Requester:
         """Requests that wait for an answer."""
         return len(self._waiting)
 
-    def close(self) -> None:
-        """Close the socket; what still waits is never called back."""
+    def close(self, *, linger_ms: int = 0) -> None:
+        """Close the socket; what still waits is never called back, what was just asked gets `linger_ms` to leave."""
         for waiting in self._waiting.values():
             waiting.timer.cancel()
         self._waiting.clear()
         self._closed = True
         self._watch.close()
         self._loop.unwatch(self._socket)
-        self._socket.close()
+        self._socket.close(linger=linger_ms)
 
     def _no_peer(self) -> BusError:
         if self.refused:

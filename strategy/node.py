@@ -29,6 +29,7 @@ NAME = "strategy"
 CLOCK_INTERVAL_S = 0.05
 HOUSEKEEPING_INTERVAL_S = 1.0
 LAG_LIMIT_MS = 500
+LINGER_MS = 200
 VERSION = "1"
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class StrategyNode:
             report=self.report,
             streams=self.subscriber.reports,
         )
-        self.life.on_stop(lambda: self._stop("the node stops"))
+        self.life.on_stop(self._stop_in_order)
         self._timers = (
             loop.every(CLOCK_INTERVAL_S, self._on_clock),
             loop.every(HOUSEKEEPING_INTERVAL_S, self._keep_house),
@@ -122,7 +123,7 @@ class StrategyNode:
             timer.cancel()
         self.specifications.close()
         self.subscriber.close()
-        self.orders.close()
+        self.orders.close(linger_ms=LINGER_MS)
         self.queries.close()
         self.life.close()
 
@@ -169,7 +170,7 @@ class StrategyNode:
         self._handled += 1
         self.market.on_beacon(beacon)
         for runner in self.runners:
-            runner.on_epoch(beacon.epoch)
+            runner.on_beacon(beacon)
 
     def _on_snapshot(self, snapshot: Snapshot) -> None:
         self.market.on_time(snapshot.market_ms)
@@ -193,6 +194,11 @@ class StrategyNode:
             self.life.state = "degraded"
         else:
             self.life.state = "ready" if all(runner.live for runner in self.runners) else "starting"
+
+    def _stop_in_order(self) -> None:
+        self._stop("the node stops")
+        for runner in self.runners:
+            runner.presence.leave()
 
     def _stop(self, reason: str) -> None:
         for runner in self.runners:

@@ -31,6 +31,7 @@ from protocol.messages import (
     MAX_PAGE,
     Account,
     BarUpdate,
+    Beacon,
     Event,
     IntentEvent,
     OrderRequest,
@@ -64,6 +65,7 @@ from strategy.observing import Observer
 from strategy.order_ids import AccountKey
 from strategy.outbox import FORGOTTEN, Outbox
 from strategy.past import PastReader
+from strategy.presence import Presence
 from strategy.recovery import identity, unsettled
 from strategy.saved_state import VERSION, SavedState, StateFile
 from strategy.sdk import Strategy
@@ -116,6 +118,7 @@ class Runner:
         phase: ``joining``, ``warming``, ``catching up``, ``live``, ``failed`` or ``ended``.
         detail: Why it is not live, for people; empty when it is.
         orders, signals: Decided in this life.
+        presence: Shows the adapter that the strategy lives.
     """
 
     def __init__(
@@ -147,6 +150,7 @@ class Runner:
             on_refused=self._on_refused,
             on_outcome=lambda outcome: self._arrive(Refused(outcome)),
         )
+        self.presence = Presence(self.name, symbols, orders=wires.orders, is_live=lambda: self.live)
         self._past = PastReader(wires.loop, wires.queries, on_trouble=self._on_trouble)
         self._dispatcher: Dispatcher | None = None
         self._file: StateFile | None = None
@@ -251,10 +255,14 @@ class Runner:
         """Take a symbol's specification."""
         self._observer.on_instrument(instrument)
 
-    def on_epoch(self, epoch: int) -> None:
-        """Note which life of the adapter speaks: after its restart the bars of the time between are fetched."""
-        restarted = self._epoch not in {0, epoch}
-        self._epoch = epoch
+    def on_beacon(self, beacon: Beacon) -> None:
+        """Say that the strategy lives, and note which life of the adapter speaks.
+
+        After the adapter's restart the bars of the time between are fetched.
+        """
+        restarted = self._epoch not in {0, beacon.epoch}
+        self._epoch = beacon.epoch
+        self.presence.on_beacon(beacon)
         if restarted and self.live and self._wanted_bars():
             log.info("the adapter was restarted: fetching the bars of the time between", extra={"strategy": self.name})
             self._warm_up()
@@ -384,6 +392,7 @@ class Runner:
 
     def _go_live(self) -> None:
         self.phase, self.detail = "live", ""
+        self.presence.begin()
         if self._told.log_id == self._joined.log_id:
             self._told = max(self._told, self._joined)
         self._dirty = True

@@ -95,6 +95,7 @@ class StatusSource:
             lag_ms=max((stream.lag_ms for stream in pong.streams), default=None) if pong is not None else None,
             progress=pong.progress if pong is not None else None,
             reason=node.reason,
+            longest_turn_ms=pong.longest_turn_ms if pong is not None else None,
             detail=status.report_detail(pong.report) if pong is not None and node.state in ANSWERING else "",
         )
 

@@ -40,6 +40,7 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     progress: int | None = None
     reason: str = ""
     detail: str = ""
+    longest_turn_ms: float | None = None
 
 
 class TerminalStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,7 @@ class AccountStatus(msgspec.Struct, frozen=True, kw_only=True):
     equity: float | None = None
     connection: str | None = None
     trading_mode: str | None = None
+    restrictions: tuple[str, ...] = ()
 
 
 class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +209,9 @@ def account_status(report: AdapterReport | None) -> AccountStatus:
     if report is None:
         return AccountStatus()
     if not report.login:
-        return AccountStatus(connection=report.connection, trading_mode=report.trading_mode)
+        return AccountStatus(
+            connection=report.connection, trading_mode=report.trading_mode, restrictions=report.restrictions
+        )
     return AccountStatus(
         login=report.login,
         server=report.server,
@@ -216,6 +220,7 @@ def account_status(report: AdapterReport | None) -> AccountStatus:
         equity=report.equity,
         connection=report.connection,
         trading_mode=report.trading_mode,
+        restrictions=report.restrictions,
     )
 
 

@@ -47,6 +47,7 @@ def plain_lines(document: SystemStatus) -> Iterator[str]:
             f"account {account.login} at {account.server}: balance {_money(account.balance)}, equity"
             f" {_money(account.equity)} {account.currency}, {account.connection}, trading {account.trading_mode}"
         )
+    yield from (f"restriction: {text}" for text in account.restrictions)
     for node in document.nodes:
         yield (
             f"{node.name} {node.state}: pid {node.pid or '-'}, up {_duration(node.uptime_s)}, restarts {node.restarts},"
@@ -102,6 +103,8 @@ def _headline(document: SystemStatus) -> Text:
         text.append(f"   account {account.login} at {account.server}   {account.connection}   trading ")
         text.append(account.trading_mode or "-", style="" if account.trading_mode == "active" else "yellow")
         text.append(f"\nbalance {_money(account.balance)}   equity {_money(account.equity)} {account.currency}")
+    for restriction in account.restrictions:
+        text.append(f"\n{restriction}", style="yellow")
     return text
 
 

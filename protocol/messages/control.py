@@ -47,7 +47,10 @@ class DoorCounts(Value, frozen=True, array_like=True):
 
 
 class AdapterReport(msgspec.Struct, frozen=True, array_like=True, tag="adapter"):
-    """What the adapter adds to its pong. Money in the account's currency; `login` 0 while no account is known."""
+    """What the adapter adds to its pong. Money in the account's currency; `login` 0 while no account is known.
+
+    `restrictions`: what stands against new exposure beside the trading mode, and what is being flattened, for people.
+    """
 
     connection: str
     login: int
@@ -63,6 +66,7 @@ class AdapterReport(msgspec.Struct, frozen=True, array_like=True, tag="adapter")
     detail: str = ""
     order_in_flight: bool = False
     doors: DoorCounts = DoorCounts()
+    restrictions: tuple[str, ...] = ()
 
 
 class StrategyReport(msgspec.Struct, frozen=True, array_like=True, tag="strategy"):
@@ -123,6 +127,7 @@ class Pong(Message, frozen=True, array_like=True):
         state: ``starting``, ``ready``, ``degraded`` or ``stopping``.
         progress: A number that grows while the node does its work; one that stands still shows an idle loop.
         busy_until_ns: Monotonic time until which known long work may delay pongs; 0 if none.
+        longest_turn_ms: The longest turn of its loop in the last minute or two: for so long nothing else was served.
     """
 
     kind: ClassVar[str] = "pong"
@@ -135,6 +140,7 @@ class Pong(Message, frozen=True, array_like=True):
     busy_until_ns: int
     streams: tuple[StreamReport, ...]
     report: NodeReport = None
+    longest_turn_ms: float = 0.0
 
 
 class StopNode(Message, frozen=True, array_like=True):

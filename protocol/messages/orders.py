@@ -127,12 +127,16 @@ class ReportSignal(Request, frozen=True, array_like=True):
 
 
 class SetTradingMode(Request, frozen=True, array_like=True):
-    """Switch to ``active``, ``reducing`` or ``halted``; `flatten` also closes every position of ours."""
+    """Switch to ``active``, ``reducing`` or ``halted``; `flatten` also closes every position of ours.
+
+    `strategy`, with ``active``: the mode stays; what the silence of that strategy stopped is allowed again.
+    """
 
     kind: ClassVar[str] = "set_trading_mode"
     mode: Name
     reason: Annotated[str, Meta(max_length=256)] = ""
     flatten: bool = False
+    strategy: Name = ""
 
 
 class ArmAccount(Request, frozen=True, array_like=True):
@@ -153,6 +157,20 @@ class SettleOrder(Request, frozen=True, array_like=True):
     client_order_id: ClientOrderId
     outcome: Name
     reason: Annotated[str, Meta(max_length=256)] = ""
+
+
+class StrategyAlive(Request, frozen=True, array_like=True):
+    """A live strategy says so after each beacon that it has worked up to; `leaving`: it stops in order.
+
+    `epoch` and `beacon_ns` are those of that beacon: they show that the whole way through the strategy is open.
+    """
+
+    kind: ClassVar[str] = "strategy_alive"
+    strategy: Name
+    symbols: tuple[Name, ...]
+    epoch: int
+    beacon_ns: int
+    leaving: bool = False
 
 
 class Reconnect(Request, frozen=True, array_like=True):

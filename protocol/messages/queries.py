@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from market.instrument import Instrument
+from market.risk import LimitUse
 from protocol.messages.base import Reply, Request
 from protocol.messages.events import Event, IntentEvent
 from protocol.messages.values import Account, Deal, Order, Position, Quote, SymbolMatch, Value
@@ -358,3 +359,55 @@ class Health(Reply, frozen=True, array_like=True):
     links: tuple[LinkHealth, ...]
     counters: dict[str, int]
     text: str = ""
+
+
+class GetRisk(Request, frozen=True, array_like=True):
+    """Ask for every limit of the risk gate, what is held against it, and what stands against new exposure now."""
+
+    kind: ClassVar[str] = "get_risk"
+
+
+class SymbolRisk(Value, frozen=True, array_like=True):
+    """The gate for one symbol. `code`, `refusal`: why its smallest order would be refused now; empty if it passed."""
+
+    symbol: str
+    code: str
+    refusal: str
+    limits: tuple[LimitUse, ...]
+
+
+class StrategyPresence(Value, frozen=True, array_like=True):
+    """A strategy that was heard of: ``live``, ``silent`` (its symbols only reduce) or ``stopped`` (in order).
+
+    `action`: what its silence leads to after `limit_s` seconds: ``reduce``, ``close`` or ``alert``.
+    """
+
+    name: str
+    state: str
+    silent_s: float
+    limit_s: float
+    action: str
+    symbols: tuple[str, ...]
+
+
+class RiskReport(Reply, frozen=True, array_like=True):
+    """The risk gate as it is now; `login` 0 before the account was read.
+
+    Attributes:
+        armed: Whether orders may go to the account: it is not real, or was armed.
+        reason: Of the trading mode, as its asker gave it.
+        flatten: What is still to be closed, and what keeps it open; empty if nothing is being flattened.
+    """
+
+    kind: ClassVar[str] = "risk"
+    server: str
+    login: int
+    currency: str
+    real: bool
+    armed: bool
+    trading_mode: str
+    reason: str
+    limits: tuple[LimitUse, ...]
+    symbols: tuple[SymbolRisk, ...]
+    strategies: tuple[StrategyPresence, ...] = ()
+    flatten: tuple[str, ...] = ()

@@ -10,13 +10,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from broker_adapter.link_messages import Send, SendOutcome
+from broker_adapter.alerts import StandingAlerts
+from broker_adapter.flattening import Flattening
+from broker_adapter.link_messages import Send
 from broker_adapter.link_results import LinkResult
 from broker_adapter.order_service import OrderService
+from broker_adapter.strategy_watch import StrategyWatch
 from market.risk import TradingMode
 from protocol.errors import BusError
 from protocol.messages import (
-    AlertEvent,
     ArmAccount,
     Done,
     ErrorReply,
@@ -28,7 +30,7 @@ from protocol.messages import (
     SubmitOrder,
 )
 from tests.broker_adapter import fake_broker
-from tests.broker_adapter.fake_broker import FakeCaller, World, answered, result
+from tests.broker_adapter.fake_broker import FakeCaller, World
 
 SIGNAL = SignalEvent("s-1", "confluence", "EURUSD", "M1", 5, 1, 0.7, 1.1, {"rsi": 41.5}, taken=True)
 
@@ -42,10 +44,36 @@ class Requests:
     def handle(self, request: type[Request], handler: Callable[[Any, Any], object]) -> None:
         self.handlers[request] = handler
 
+    def serve(self, world: World) -> Requests:
+        """Serve these requests from the world's desk."""
+        flattening = Flattening(world.desk, world.journal, world.clock)
+        world.desk.after_read = flattening.step
+        self.alerts = StandingAlerts(
+            world.journal,
+            commit=world.desk.commit_new,
+            market_ms=world.market_ms,
+            account=lambda: (fake_broker.SERVER, fake_broker.LOGIN),
+        )
+        self.watch = StrategyWatch(
+            world.desk,
+            world.journal,
+            world.clock,
+            epoch=world.journal.epoch,
+            risk=world.settings.adapter.risk,
+            strategies=world.settings.strategy,
+            alerts=self.alerts,
+            flattening=flattening,
+        )
+        OrderService(self, world.desk, flattening, self.watch)  # type: ignore[arg-type]
+        self.flattening = flattening
+        return self
+
     def ask(self, world: World, request: Request) -> Done | ErrorReply:
         caller = FakeCaller(request.id)
         try:
-            self.handlers[type(request)](request, caller)
+            reply = self.handlers[type(request)](request, caller)
+            if isinstance(reply, Done):
+                caller.reply(reply)
         except BusError as error:
             caller.fail(error)
         world.settle()
@@ -63,9 +91,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def requests(world: World) -> Requests:
-    it = Requests()
-    OrderService(it, world.desk)  # type: ignore[arg-type]
-    return it
+    return Requests().serve(world)
 
 
 def buy(world: World, name: str, volume: float = 0.1) -> FakeCaller:
@@ -83,8 +109,7 @@ def test_halting_is_durable_told_and_undone(world: World, requests: Requests) ->
     world.restart()
     world.ready()
     assert world.desk.mode is TradingMode.HALTED
-    again = Requests()
-    OrderService(again, world.desk)  # type: ignore[arg-type]
+    again = Requests().serve(world)
     again.ask(world, SetTradingMode(1, "active"))
     assert buy(world, "b").outcome.state == "done"
     assert len([event for event in world.published if isinstance(event.body, ModeEvent)]) == 2
@@ -142,10 +167,9 @@ def test_flatten_names_the_orders_that_may_still_open(world: World, requests: Re
     assert world.link.taken  # with the terminal: nothing can call it back
     reply = requests.ask(world, SetTradingMode(1, "halted", flatten=True))
     assert isinstance(reply, Done)
-    assert "under-way is sent and may still open 0.1 EURUSD: flatten again" in reply.text
-    reply = requests.ask(world, SetTradingMode(1, "halted", flatten=True))
-    assert isinstance(reply, Done)
-    assert reply.text == "trading is halted; closing 1 positions and 0 orders"
+    assert "under-way is sent and may still open 0.1 EURUSD, which is closed as soon as it shows" in reply.text
+    world.read()
+    world.settle()
     assert not world.broker.positions
 
 
@@ -159,14 +183,6 @@ def test_flatten_does_not_close_what_may_be_closed_already(world: World, request
     world.wait(125)
     requests.ask(world, SetTradingMode(1, "reducing", flatten=True))
     assert not world.broker.positions
-
-
-def test_a_flatten_that_the_broker_refuses_is_alerted(world: World, requests: Requests) -> None:
-    buy(world, "a")
-    world.link.answers.append(lambda _: answered(SendOutcome(result=result(10018))))
-    requests.ask(world, SetTradingMode(1, "halted", flatten=True))
-    alerts = [event.body.code for event in world.published if isinstance(event.body, AlertEvent)]
-    assert alerts == ["flatten_failed"]
 
 
 @pytest.mark.parametrize(

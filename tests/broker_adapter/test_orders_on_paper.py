@@ -14,7 +14,7 @@ import pytest
 
 from mt5bus.config import Loaded, load
 from mt5bus.connect import client_of
-from paper_terminal.faults import set_fault
+from paper_terminal.faults import clear_faults, set_fault
 from protocol.client import BusClient
 from protocol.errors import BusError, MarketRefused, RiskRefused, TryAgainLater, UnknownOutcome
 from protocol.messages import AlertEvent, DealEvent, IntentEvent
@@ -40,12 +40,14 @@ max_orders_per_minute = 5000
 
 
 class Adapter:
-    """An adapter run alone, with the paper terminal that it starts."""
+    """An adapter run alone, with the paper terminal that it starts. `more`: added to its configuration."""
+
+    more = ""
 
     def __init__(self, folder: Path, paper: str = "") -> None:
         self.home = folder / "home"
         self.config = folder / "mt5bus.toml"
-        self.config.write_text(CONFIG.replace("PORT", str(free_ports())), encoding="utf-8")
+        self.config.write_text(CONFIG.replace("PORT", str(free_ports())) + self.more, encoding="utf-8")
         self.loaded: Loaded = load(self.home, self.config)
         self.terminal.mkdir(parents=True)
         (self.terminal / "paper.toml").write_text(paper, encoding="utf-8")
@@ -246,8 +248,12 @@ def _in_flight(adapter: Adapter, order_id: str) -> bool:
 
 def test_halting_flattens_and_survives_a_kill(adapter: Adapter) -> None:
     submit(adapter, "before-halt")
-    assert "closing" in adapter.bus.halt("test", flatten=True)
-    eventually(lambda: not adapter.bus.positions(), timeout_s=20, what="flat")
+    price = adapter.bus.prices("EURUSD")[0].bid
+    adapter.bus.submit("EURUSD", "buy", 0.1, type="limit", price=round(price - 0.01, 5), client_order_id="waiting")
+    assert "positions and 1 orders" in adapter.bus.halt("test", flatten=True)
+    eventually(lambda: not adapter.bus.risk().flatten, timeout_s=20, what="flat")
+    assert not adapter.bus.positions()
+    assert not adapter.bus.orders()
     with pytest.raises(RiskRefused, match="halted"):
         adapter.bus.submit("EURUSD", "buy", 0.1, client_order_id="halted")
     adapter.kill()
@@ -271,6 +277,21 @@ def test_an_operator_lists_and_cannot_settle_what_is_settled(adapter: Adapter) -
     assert refused.returncode == 1
     assert "resumed is done already" in refused.stderr
     assert adapter.state("resumed").state == "done"
+
+
+def test_a_closed_market_keeps_flattening_over_a_kill_until_it_opens(adapter: Adapter) -> None:
+    submit(adapter, "in-a-closed-market")
+    set_fault(adapter.terminal, "retcode", retcode=10018, count=None)
+    adapter.bus.halt("test", flatten=True)
+    refused = "(rejected: the market is closed"
+    eventually(lambda: refused in " ".join(adapter.bus.risk().flatten), timeout_s=20, what="a refused close")
+    adapter.kill()
+    adapter.start()
+    eventually(lambda: refused in " ".join(adapter.bus.risk().flatten), timeout_s=20, what="another refused close")
+    clear_faults(adapter.terminal)
+    eventually(lambda: not adapter.bus.risk().flatten, timeout_s=30, what="flat")
+    assert not adapter.bus.positions()
+    adapter.bus.resume()
 
 
 def test_at_the_end_events_and_terminal_agree(adapter: Adapter) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from broker_adapter.api_types import ApiTradeRequest
 from broker_adapter.commands import _listed
-from broker_adapter.order_service import OrderService
 from protocol.messages import (
     AlertEvent,
     Done,
@@ -54,9 +53,7 @@ def ambiguous(world: World) -> None:
 
 
 def settle(world: World, outcome: str, name: str = "a", reason: str = "") -> Done | ErrorReply:
-    requests = Requests()
-    OrderService(requests, world.desk)  # type: ignore[arg-type]
-    return requests.ask(world, SettleOrder(1, name, outcome, reason))
+    return Requests().serve(world).ask(world, SettleOrder(1, name, outcome, reason))
 
 
 def shown(world: World) -> UnsettledOrder:

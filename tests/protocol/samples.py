@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from market.bars import Bar
 from market.instrument import Instrument
+from market.risk import LimitUse
 from protocol import messages as m
 
 ACCOUNT = m.Account(
@@ -182,6 +183,21 @@ MESSAGES: dict[str, m.Message] = {
     "health": m.Health(
         1, "connected", "closed", True, True, 250, 120, "measured", True, (LINK,), {"reconnects": 1}, "fine"
     ),
+    "get_risk": m.GetRisk(1),
+    "risk": m.RiskReport(
+        1,
+        "Demo-Server",
+        5_012_345,
+        "EUR",
+        real=False,
+        armed=True,
+        trading_mode="halted",
+        reason="news",
+        limits=(LimitUse("daily_loss", "", "EUR", 500.0, None),),
+        symbols=(m.SymbolRisk("EURUSD", "mode", "halted", (LimitUse("spread", "EURUSD", "points", None, 8),)),),
+        strategies=(m.StrategyPresence("confluence", "silent", 31.5, 30.0, "reduce", ("EURUSD",)),),
+        flatten=("position 71",),
+    ),
     "submit_order": m.SubmitOrder(
         1, "a1b2", "confluence", 5000, "EURUSD", "buy", 0.1, "limit", 1.08, 1.07, 1.1, 10, "conf 1", 3, 4, 1.09
     ),
@@ -193,6 +209,7 @@ MESSAGES: dict[str, m.Message] = {
     "order_reply": m.OrderReply(1, INTENT, repeated=True),
     "report_signal": m.ReportSignal(1, SIGNAL),
     "set_trading_mode": m.SetTradingMode(1, "halted", "news", flatten=True),
+    "strategy_alive": m.StrategyAlive(1, "confluence", ("EURUSD",), 1_700_000_000_000, 123_456_789),
     "arm_account": m.ArmAccount(1, 5_012_345),
     "settle_order": m.SettleOrder(1, "a1b2", "not_executed", "seen in the terminal"),
     "reconnect": m.Reconnect(1),

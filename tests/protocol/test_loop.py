@@ -198,3 +198,20 @@ if sys.platform != "win32":  # there os.kill ends the process
         loop.close()
         signal.signal(signal.SIGUSR1, before)
         assert signal.set_wakeup_fd(-1) == -1, "the closed descriptor is not left behind"
+
+
+def test_the_longest_turn_is_that_of_the_last_minute_or_two(loop: Loop, clock: ManualClock) -> None:
+    def work(seconds: float) -> None:
+        loop.after(0, lambda: clock.advance(seconds))
+        loop.turn(0)
+
+    work(0.2)
+    work(0.05)
+    assert loop.longest_turn_ms == 200.0
+    work(60.0)  # ends the first minute
+    work(0.01)
+    assert loop.longest_turn_ms == 60_000.0
+    clock.advance(60.0)
+    work(0.02)
+    work(0.03)
+    assert loop.longest_turn_ms == 30.0

@@ -12,6 +12,7 @@ import pytest
 
 from market.bars import Bar
 from market.instrument import Instrument
+from market.risk import LimitUse
 from protocol import messages
 from protocol.captures import FORMAT
 from protocol.codec import MAX_FRAME_BYTES, MESSAGE_TYPES
@@ -36,6 +37,9 @@ VALUES: tuple[type[msgspec.Struct], ...] = (
     messages.LinkHealth,
     messages.UnsettledOrder,
     messages.Consumer,
+    messages.SymbolRisk,
+    messages.StrategyPresence,
+    LimitUse,
     messages.StreamReport,
     messages.OrderCounts,
     messages.DoorCounts,

@@ -42,6 +42,7 @@ from protocol.messages import (
     SignalEvent,
     Snapshot,
     StateUpdate,
+    StrategyAlive,
     SubmitOrder,
 )
 from protocol.service import Caller, Service
@@ -69,6 +70,7 @@ class Journal:
         self.acknowledged: dict[str, int] = {}
         self.submitted: list[str] = []
         self.repeated: list[str] = []
+        self.alive: list[StrategyAlive] = []
 
 
 class FakeAdapter:
@@ -109,6 +111,7 @@ class FakeAdapter:
         self._orders.handle(SubmitOrder, self._order)
         self._orders.handle(ClosePosition, self._order)
         self._orders.handle(ReportSignal, self._signal)
+        self._orders.handle(StrategyAlive, self._alive)
         self.loop.every(BEACON_S, self.beacon)
 
     def close(self) -> None:
@@ -128,7 +131,8 @@ class FakeAdapter:
         journal = self.journal
         self.publish(
             Beacon(
-                epoch=self.epoch, sent_ns=0, wall_ms=0, market_ms=self.market_ms, log_id=journal.log_id,
+                epoch=self.epoch, sent_ns=self.loop.clock.monotonic_ns(), wall_ms=0,
+                market_ms=self.market_ms, log_id=journal.log_id,
                 event_offset=len(journal.events), ticks=dict(self._ticks_sent), bars=dict(self._bars_sent),
                 connection="connected", trading_mode="active", server_offset_minutes=0,
                 server_time_status="configured",
@@ -234,6 +238,10 @@ class FakeAdapter:
             else:  # in the journal, yet lost on its way
                 journal.events.append(event(len(journal.events) + 1, body, log_id=journal.log_id))
         return outcome
+
+    def _alive(self, alive: StrategyAlive, _caller: Caller) -> Done:
+        self.journal.alive.append(alive)
+        return Done(alive.id)
 
     def _signal(self, request: ReportSignal, _caller: Caller) -> Done:
         if request.signal.signal_id not in self.journal.signals:

@@ -149,6 +149,37 @@ def test_node_that_starts_first_waits_for_the_adapter(system: System) -> None:
     system.until_live()
 
 
+def test_a_live_strategy_repeats_beacons_until_it_stops_in_order(system: System) -> None:
+    adapter = system.start_adapter()
+    node = system.start_node(Recorder)
+    alive = system.journal.alive
+    system.until(lambda: len(alive) > 2, "signs of life")
+    assert {(each.strategy, each.symbols, each.epoch, each.leaving) for each in alive} == {
+        ("test", ("EURUSD",), adapter.epoch, False)
+    }
+    assert [each.beacon_ns for each in alive] == sorted(each.beacon_ns for each in alive)
+    system.stop_adapter()
+    alive.clear()
+    adapter = system.start_adapter()
+    system.until(lambda: alive and alive[-1].epoch == adapter.epoch, "signs of life to the next adapter")
+    node.life.stop("test")
+    system.until(lambda: alive[-1].leaving, "a farewell")
+
+
+def test_a_strategy_that_raised_shows_no_life_any_more(system: System) -> None:
+    adapter = system.start_adapter()
+    node = system.start_node(Raises)
+    alive = system.journal.alive
+    system.until(lambda: system.runner.live, "a live strategy")
+    for number in range(2):
+        adapter.bar(bar(number))
+    system.until(lambda: system.runner.phase == "failed", "a failed strategy")
+    told, handled = len(alive), node._handled
+    system.until(lambda: node._handled > handled + 3, "beacons")
+    assert len(alive) - told <= 1  # one may have been on its way
+    assert not alive[-1].leaving
+
+
 def test_order_is_executed_once_and_its_outcome_comes_by_the_event_stream(system: System) -> None:
     adapter = system.start_adapter()
     system.start_node(OnEveryBar)

@@ -1,0 +1,192 @@
+"""Flattening goes on until everything of ours is closed: over refusals, lost answers, an absent terminal, restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from broker_adapter.flattening import INCOMPLETE_S
+from broker_adapter.link_messages import Send, SendOutcome
+from broker_adapter.link_results import LinkResult
+from market.risk import TradingMode
+from protocol.messages import AlertEvent, Done, SetTradingMode
+from tests.broker_adapter.fake_broker import World, answered, result
+from tests.broker_adapter.test_order_service import Requests, buy
+
+FLATTEN = SetTradingMode(1, "halted", flatten=True)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    it = World(tmp_path).ready()
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def requests(world: World) -> Requests:
+    return Requests().serve(world)
+
+
+def refusing(retcode: int) -> Callable[[Send], LinkResult]:
+    return lambda _: answered(SendOutcome(result=result(retcode)))
+
+
+def alerts(world: World) -> list[str]:
+    return [event.body.code for event in world.published if isinstance(event.body, AlertEvent)]
+
+
+def restart(world: World) -> Requests:
+    world.crash()
+    world.restart()
+    requests = Requests().serve(world)
+    world.ready()
+    return requests
+
+
+def closes(world: World) -> int:
+    return sum(bool(request.position) for request in world.broker.sent)
+
+
+@pytest.mark.parametrize("retcode", [10004, 10018, 10020, 10021, 10024, 10029])
+def test_a_refused_close_is_tried_again_until_it_is_done(world: World, requests: Requests, retcode: int) -> None:
+    buy(world, "a")
+    world.link.answers.extend([refusing(retcode)] * 3)
+    requests.ask(world, FLATTEN)
+    assert world.broker.positions
+    world.wait(20)
+    assert not world.broker.positions
+    assert not world.link.answers
+    assert closes(world) == 1
+    assert alerts(world) == ["flattened"]
+    assert requests.flattening.status() == ()
+    world.wait(60)
+    assert closes(world) == 1
+
+
+def test_a_closed_market_without_ticks_is_tried_rarely(
+    world: World, requests: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buy(world, "a")
+    friday = world.quote("EURUSD")
+    monkeypatch.setattr(world, "quote", lambda _symbol: friday)
+    world.link.answers.extend([refusing(10018)] * 1000)
+    requests.ask(world, FLATTEN)
+    world.wait(3600, every_s=5)
+    assert 10 <= 1000 - len(world.link.answers) <= 14
+    world.link.answers.clear()
+    monkeypatch.undo()  # the market opens
+    world.wait(10)
+    assert not world.broker.positions
+
+
+def test_a_person_is_told_once_of_what_takes_long(world: World, requests: Requests) -> None:
+    buy(world, "a")
+    world.link.answers.extend([refusing(10006)] * 1000)
+    requests.ask(world, FLATTEN)
+    for _ in range(round(INCOMPLETE_S) * 3):
+        world.wait(1)
+        requests.flattening.look()
+        world.settle()
+    assert alerts(world) == ["flatten_incomplete"]
+    (left,) = requests.flattening.status()
+    ticket = next(iter(world.broker.positions))
+    assert f"position {ticket}, 0.1 EURUSD" in left
+    assert "dealer or server rejected" in left
+    again = restart(world)
+    again.flattening.look()
+    world.settle()
+    assert alerts(world).count("flatten_incomplete") == 1
+
+
+def test_halting_with_a_terminal_that_is_away_flattens_once_it_is_back(world: World, requests: Requests) -> None:
+    buy(world, "a")
+    world.attached = False
+    reply = requests.ask(world, FLATTEN)
+    assert isinstance(reply, Done)
+    assert "closing 1 positions and 0 orders; not possible yet: the terminal is not attached" in reply.text
+    assert world.desk.mode is TradingMode.HALTED
+    assert requests.flattening.status()[0].endswith("the terminal is not attached")
+    restart(world)
+    assert world.broker.positions
+    world.attached = True
+    world.wait(2)
+    assert not world.broker.positions
+
+
+def test_it_goes_on_after_a_restart_without_repeating_an_order(world: World, requests: Requests) -> None:
+    for name in ("a", "b", "c"):
+        buy(world, name)
+    world.link.answers.extend([world.link.normally, refusing(10006), refusing(10006)])
+    requests.ask(world, FLATTEN)
+    assert len(world.broker.positions) == 2
+    restart(world)
+    world.wait(5)
+    assert not world.broker.positions
+    assert closes(world) == 3
+    assert alerts(world) == ["flattened"]
+
+
+def test_it_waits_for_the_outcome_of_an_exit_that_may_have_been_done(world: World, requests: Requests) -> None:
+    buy(world, "a")
+    world.link.answers.append(world.link.lost_after)
+    requests.ask(world, FLATTEN)
+    world.wait(10)
+    assert not world.broker.positions
+    assert closes(world) == 1
+    buy_again = requests.ask(world, SetTradingMode(2, "active"))
+    assert isinstance(buy_again, Done)
+    buy(world, "b")
+    world.link.answers.append(world.link.lost_before)
+    requests.ask(world, FLATTEN)
+    world.wait(100)
+    assert closes(world) == 1, "while its outcome is unknown nothing else is tried"
+    world.wait(60)
+    assert not world.broker.positions
+    assert closes(world) == 2
+
+
+def test_a_partial_fill_is_followed_by_the_rest(world: World, requests: Requests) -> None:
+    buy(world, "a", 1.0)
+    world.broker.fill_part = 0.5
+    requests.ask(world, FLATTEN)
+    world.wait(4)
+    world.broker.fill_part = 1.0
+    world.wait(20)
+    assert not world.broker.positions
+
+
+def test_resuming_leaves_open_what_is_still_open(world: World, requests: Requests) -> None:
+    buy(world, "a")
+    world.link.answers.append(refusing(10018))
+    requests.ask(world, FLATTEN)
+    requests.ask(world, SetTradingMode(2, "active"))
+    world.wait(60)
+    assert world.broker.positions
+    restart(world)
+    world.wait(60)
+    assert closes(world) == 0
+
+
+def test_a_real_account_that_is_not_armed_is_left_alone_and_told(world: World, requests: Requests) -> None:
+    buy(world, "a")
+    world.broker.trade_mode = 2
+    world.read()
+    reply = requests.ask(world, FLATTEN)
+    assert isinstance(reply, Done)
+    assert "not armed, so nothing is sent" in reply.text
+    world.wait(10)
+    assert closes(world) == 0
+
+
+def test_a_position_of_a_symbol_that_is_not_followed_is_named(world: World, requests: Requests) -> None:
+    buy(world, "a")
+    ours = next(iter(world.broker.positions.values()))
+    world.broker.positions[ours.ticket] = msgspec.structs.replace(ours, symbol="GBPUSD")
+    world.read()
+    world.settle()
+    requests.ask(world, FLATTEN)
+    assert "no symbol GBPUSD" in requests.flattening.status()[0]
