@@ -1,7 +1,7 @@
 """One account's book: balance, positions, active orders, and the history of orders and deals.
 
 Every change to the book goes through a method here, which also notes it for the durable state. The balance is
-the sum over all deals of profit, commission, swap and fee.
+the sum over all deals of profit, commission, swap and fee; what deals of type CREDIT give is kept apart as credit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from copy import copy
 from typing import Generic, TypeVar
 
-from paper_terminal.constants import ACCOUNT_MARGIN_MODE_RETAIL_HEDGING
+from paper_terminal.constants import ACCOUNT_MARGIN_MODE_RETAIL_HEDGING, DEAL_TYPE_CREDIT
 from paper_terminal.ledger_records import Deal, Order, Position
 from paper_terminal.settings import AccountSettings
 from paper_terminal.state import Change, Loaded
@@ -73,6 +73,7 @@ class Account:
         self.history_orders: History[Order] = History(lambda order: order.time_done)
         self.deals: History[Deal] = History(lambda deal: deal.time)
         self.balance = 0.0
+        self.credit = 0.0
         self._changes = changes
         for order in sorted(loaded.history_orders, key=lambda each: (each.time_done_msc, each.ticket)):
             self.history_orders.add(order.ticket, order)
@@ -82,7 +83,7 @@ class Account:
     def sketch(self, symbol: str) -> Account:
         """Return a copy to try something out on: without history, free to change where it concerns a symbol."""
         copied = Account(self.settings, Loaded([], [], [], []), [])
-        copied.balance = self.balance
+        copied.balance, copied.credit = self.balance, self.credit
         copied.positions = {t: copy(each) if each.symbol == symbol else each for t, each in self.positions.items()}
         copied.orders = {t: copy(each) if each.symbol == symbol else each for t, each in self.orders.items()}
         return copied
@@ -93,7 +94,7 @@ class Account:
         copied.positions = {ticket: copy(each) for ticket, each in self.positions.items()}
         copied.orders = {ticket: copy(each) for ticket, each in self.orders.items()}
         copied.history_orders, copied.deals = self.history_orders.frozen(), self.deals.frozen()
-        copied.balance = self.balance
+        copied.balance, copied.credit = self.balance, self.credit
         return copied
 
     @property
@@ -143,4 +144,7 @@ class Account:
 
     def _book(self, deal: Deal) -> None:
         self.deals.add(deal.ticket, deal)
+        if deal.type == DEAL_TYPE_CREDIT:
+            self.credit = self.money(self.credit + deal.profit)
+            return
         self.balance = self.money(self.balance + deal.profit + deal.commission + deal.swap + deal.fee)

@@ -212,9 +212,12 @@ def list_command(path: Path) -> None:
 @click.argument("amount", type=float)
 @click.option("--login", type=int, default=0, help="The account; by default the one logged in to.")
 @click.option("--comment", default="", help="Comment of the deal.")
-def balance_command(path: Path, amount: float, login: int, comment: str) -> None:
+@click.option("--kind", type=click.Choice(list(faults.BALANCE_KINDS)), default="balance", help="Type of the deal.")
+def balance_command(path: Path, amount: float, login: int, comment: str, kind: str) -> None:
     """Deposit AMOUNT on an account of the terminal running from PATH; a negative amount withdraws."""
-    click.echo(f"deal {_controlled(lambda: faults.balance(path, amount, login=login, comment=comment))}")
+    number = faults.BALANCE_KINDS[kind]
+    deal = _controlled(lambda: faults.balance(path, amount, login=login, comment=comment, kind=number))
+    click.echo(f"deal {deal}")
 
 
 def _controlled(action: Any) -> Any:

@@ -65,7 +65,7 @@ class Control:
         if function == "release":
             return self._market.release()
         if function == "balance":
-            return self._terminal.balance_operation(*msgspec.convert(arguments, tuple[int, float, str]))
+            return self._terminal.balance_operation(*msgspec.convert(arguments, tuple[int, float, str, int]))
         (argument,) = arguments
         if function == "fault_clear":
             self._clear(str(argument))

@@ -47,6 +47,7 @@ from typing import Any, Final
 
 import msgspec
 
+from paper_terminal import constants as api
 from paper_terminal.channel import Channel
 from paper_terminal.wire import CONTROL_CLIENT
 
@@ -218,15 +219,33 @@ def list_faults(path: str | Path) -> list[Fault]:
     return msgspec.convert(_control(path, "fault_list"), list[Fault])
 
 
-def balance(path: str | Path, amount: float, *, login: int = 0, comment: str = "") -> int:
+BALANCE_KINDS: Final = {
+    "balance": api.DEAL_TYPE_BALANCE,
+    "credit": api.DEAL_TYPE_CREDIT,
+    "charge": api.DEAL_TYPE_CHARGE,
+    "correction": api.DEAL_TYPE_CORRECTION,
+    "bonus": api.DEAL_TYPE_BONUS,
+    "commission": api.DEAL_TYPE_COMMISSION,
+    "interest": api.DEAL_TYPE_INTEREST,
+    "dividend": api.DEAL_DIVIDEND,
+    "tax": api.DEAL_TAX,
+}
+"""Operations on an account's money, by the types of their deals; all but credit change the balance."""
+
+
+def balance(
+    path: str | Path, amount: float, *, login: int = 0, comment: str = "", kind: int = api.DEAL_TYPE_BALANCE
+) -> int:
     """Deposit to (or with a negative amount withdraw from) an account of a running terminal; return the deal.
 
+    `kind` is one of the deal types of `BALANCE_KINDS`.
+
     Raises:
-        FaultError: no such account, or the amount is no number.
+        FaultError: no such account, the amount is no number, or the kind is a type of trading.
         NoTerminal: no terminal runs there.
         ChannelBroken: it ended meanwhile.
     """
-    return int(_control(path, "balance", login, amount, comment))
+    return int(_control(path, "balance", login, amount, comment, kind))
 
 
 def _control(path: str | Path, function: str, *arguments: Any) -> Any:

@@ -39,6 +39,7 @@ def account_info(account: Account, worth: Valuation) -> list[Any]:
         "currency_digits": settings.currency_digits,
         "fifo_close": settings.fifo_close,
         "balance": worth.balance,
+        "credit": account.credit,
         "profit": worth.profit,
         "equity": worth.equity,
         "margin": worth.margin,

@@ -47,25 +47,19 @@ def swap_per_night(symbol: Specification, position: Position, converter: Convert
     rate = symbol.swap_long if position.is_buy else symbol.swap_short
     if symbol.swap_mode == api.SYMBOL_SWAP_MODE_DISABLED or not rate:
         return 0.0
-    units = symbol.contract_size * position.volume
-    if symbol.swap_mode == api.SYMBOL_SWAP_MODE_POINTS:
-        return (
-            rate
-            * symbol.point
-            * symbol.profit_per_price
-            * position.volume
-            * converter.rate(symbol.currency_profit, currency)
-        )
-    if symbol.swap_mode in _OF_INTEREST:
-        opened = symbol.swap_mode == api.SYMBOL_SWAP_MODE_INTEREST_OPEN
-        price = position.price_open if opened else position.price_current
-        value = price * units * converter.rate(symbol.currency_profit, currency)
-        return value * rate / 100.0 / _DAYS_A_YEAR
     if symbol.swap_mode in _OF_CURRENCY:
         of_symbol = symbol.swap_mode == api.SYMBOL_SWAP_MODE_CURRENCY_SYMBOL
         source = symbol.currency_base if of_symbol else symbol.margin_currency
         return rate * position.volume * converter.rate(source, currency)
-    return rate * position.volume
+    if symbol.swap_mode == api.SYMBOL_SWAP_MODE_CURRENCY_DEPOSIT:
+        return rate * position.volume
+    # What a move of the price by 1 is worth: of futures that is not their contract size.
+    worth = symbol.profit_per_price * position.volume * converter.rate(symbol.currency_profit, currency)
+    if symbol.swap_mode == api.SYMBOL_SWAP_MODE_POINTS:
+        return rate * symbol.point * worth
+    opened = symbol.swap_mode == api.SYMBOL_SWAP_MODE_INTEREST_OPEN
+    price = position.price_open if opened else position.price_current
+    return price * worth * rate / 100.0 / _DAYS_A_YEAR
 
 
 def reopening_prices(symbol: Specification, position: Position, quote: Quote, charged: int) -> tuple[float, float]:

@@ -148,7 +148,7 @@ def _safe(
                 lows[name], highs[name] = min(lows[name], quote.bid), max(highs[name], quote.ask)
             spread = max(spread, highs[name] / lows[name] if lows[name] > 0 else np.inf)
     slack = spread**_LONGEST_CHAIN
-    equity = account.balance
+    equity = account.balance + account.credit
     try:
         for position in account.positions.values():
             worst = (lows if position.is_buy else highs).get(position.symbol, position.price_current)

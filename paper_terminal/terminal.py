@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from paper_terminal.served import CallFailed, invalid_params, serves
 from paper_terminal.settings import AccountSettings
 
 R = TypeVar("R", Order, Deal)
+_CANCELED: Final = frozenset({api.DEAL_TYPE_BUY_CANCELED, api.DEAL_TYPE_SELL_CANCELED})
 
 
 def _opens(account: AccountSettings, password: str, server: str) -> bool:
@@ -91,17 +92,20 @@ class Terminal(MarketFunctions):
         others = [login for login in self._engine.accounts if login != self._login]
         return others[0] if others else self._open_account(self._login + 1, "swapped", "").login
 
-    def balance_operation(self, login: int, amount: float, comment: str) -> int:
+    def balance_operation(self, login: int, amount: float, comment: str, kind: int) -> int:
         """Deposit to an account (0: the present one), a negative amount withdraws; return the deal's ticket.
 
+        `kind` is the type of the deal: BALANCE, CREDIT, a correction, interest, dividend, tax.
+
         Raises:
-            CallFailed: no such account, or the amount is no number.
+            CallFailed: no such account, the amount is no number, or the type one of trading.
             StateError: the change cannot be made durable.
         """
         account = self._engine.accounts.get(login or self._login)
-        if account is None or not math.isfinite(amount):
+        of_money = api.DEAL_TYPE_BALANCE <= kind <= api.DEAL_TAX and kind not in _CANCELED
+        if account is None or not math.isfinite(amount) or not of_money:
             raise invalid_params()
-        deal = self._engine.dealer.deposit(account, amount, comment)
+        deal = self._engine.dealer.deposit(account, amount, comment, kind=kind)
         self._engine.commit()
         return deal.ticket
 

@@ -137,7 +137,7 @@ class Valuer:
         """
         profit = account.money(sum((each.profit for each in account.positions.values()), 0.0))
         swap = sum((each.swap for each in account.positions.values()), 0.0)
-        equity = account.money(account.balance + profit + swap)
+        equity = account.money(account.balance + account.credit + profit + swap)
         total, waiting, maintenance = (account.money(each) for each in self._margins(account))
         return Valuation(account.balance, profit, equity, total, waiting, maintenance)
 

@@ -131,3 +131,10 @@ def test_money_comes_and_goes(folder: Path) -> None:
     assert mt5.account_info().balance == pytest.approx(before)
     with pytest.raises(FaultError):
         balance(folder, 1.0, login=5)
+    for of_trading in (mt5.DEAL_TYPE_BUY, mt5.DEAL_TYPE_SELL_CANCELED):
+        with pytest.raises(FaultError):
+            balance(folder, 1.0, kind=of_trading)
+    for amount in ("100", "-100"):
+        ended = CliRunner().invoke(main, ["balance", str(folder), amount, "--kind", "credit"])
+        assert ended.exit_code == 0, ended.output
+        assert mt5.account_info().credit == max(0.0, float(amount))
