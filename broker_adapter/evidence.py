@@ -296,7 +296,8 @@ def _fitting_open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
                 text=text,
             )
     for order in (*read.orders, *read.history_orders):
-        if _order_fits(intent, order, marks):
+        unfilled = intent.action == "open" and order.state in UNFILLED_STATES  # then it is nothing to look into
+        if _order_fits(intent, order, marks) and not unfilled:
             what = f"order {order.ticket} ({order.volume_initial:g} lots at {order.price_open:g})"
             text = f"{what} fits, but carries none of our marks"
             return Effect(Finding.FITS, order.ticket, text=text)

@@ -119,6 +119,7 @@ def decide(one: Intent, seen: BrokerRead, by: Circumstances | None = None) -> st
 
 OPEN = intent()
 CLOSE = intent(action="close")
+LIMIT = intent(action="pending", price=1.1)
 LONGER = intent(action="modify_order", price=1.1, expiration_ms=CREATED_MS + 3_600_000)
 
 
@@ -142,6 +143,13 @@ LONGER = intent(action="modify_order", price=1.1, expiration_ms=CREATED_MS + 3_6
         (OPEN, {"history_orders": (order(900, 2, magic=OPEN.magic),)}, "rejected"),
         (OPEN, {"history_orders": (order(900, 4, magic=OPEN.magic),)}, "ambiguous"),  # filled, yet no deal
         (OPEN, {"orders": (order(900, 1, magic=OPEN.magic),)}, "undecided"),  # at work
+        (OPEN, {"history_orders": (order(900, 4, time_setup_ms=CREATED_MS),)}, "ambiguous"),  # unmarked, filled
+        (OPEN, {"history_orders": (order(900, 5, time_setup_ms=CREATED_MS),)}, "not_executed"),  # unmarked, refused
+        (LIMIT, {"orders": (order(900, 1, type=2, time_setup_ms=CREATED_MS),)}, "ambiguous"),  # unmarked, waiting
+        (LIMIT, {"orders": (order(900, 1, type=2, time_setup_ms=CREATED_MS - 70_000),)}, "not_executed"),  # older
+        (LIMIT, {"orders": (order(900, 1, type=2, time_setup_ms=CREATED_MS, price_open=1.2),)}, "not_executed"),
+        (LIMIT, {"orders": (order(900, 1, type=3, time_setup_ms=CREATED_MS),)}, "not_executed"),  # another side
+        (LIMIT, {"orders": (order(900, 1, type=2, time_setup_ms=CREATED_MS, reason=0),)}, "not_executed"),  # by hand
         (intent(action="pending"), {"orders": (order(900, 1, magic=OPEN.magic),)}, "done"),
         (intent(action="pending"), {"history_orders": (order(900, 6, magic=OPEN.magic),)}, "done"),
         (intent(action="pending"), {"history_orders": (order(900, 5, magic=OPEN.magic),)}, "rejected"),
