@@ -50,7 +50,7 @@ class RandomLife(RuleBasedStateMachine):
         self.requests = Requests().serve(self.world)
         self.world.ready()
 
-    def quote(self, _symbol: str) -> Quote:
+    def quote(self, symbol: str) -> Quote:
         return Quote("EURUSD", self.world.clock.wall_ms() - self.quote_age_ms, BID, BID + self.spread_points * 1e-5)
 
     def server_day(self) -> int:
