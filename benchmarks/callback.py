@@ -66,6 +66,13 @@ def row(loaded: Loaded, *, seconds: float) -> Row:
     )
 
 
+def tick_ages_ms(loaded: Loaded, *, seconds: float) -> list[float]:
+    """Return the age of every tick in the callback, over `seconds` of a running system."""
+    ages = _Ages()
+    _subscribe(loaded, ages, _SETTLING_S + seconds)
+    return ages.whole_ms
+
+
 def _subscribe(loaded: Loaded, ages: _Ages, seconds: float) -> None:
     loop, keys, bus = Loop(), KeyStore(loaded.home.keys), loaded.settings.bus
     me, server_key = keys.identity("client"), keys.server_key("adapter")

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import psutil
 
-from benchmarks import callback, orders, recovery
+from benchmarks import callback, isolation, orders, recovery
 from benchmarks.rows import Row
 from mt5bus.config import Loaded, load
 from mt5bus.connect import client_of
@@ -86,6 +86,7 @@ def rows(*, quick: bool) -> list[Row]:
         return [
             callback.row(system.loaded(), seconds=3.0 if quick else 30.0),
             orders.row(system.loaded(), bus, count=20 if quick else 100),
+            *isolation.rows(system.loaded(), seconds=2.0 if quick else 20.0),
             *recovery.rows(bus, kills=1 if quick else 5),
         ]
 
