@@ -79,7 +79,7 @@ class KeyStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._fingerprint: tuple[tuple[str, int, int], ...] = ()
-        self._entries: tuple[PublicEntry, ...] = ()
+        self._found: dict[str, PublicEntry] = {}
 
     def ensure(self) -> None:
         """Make the folder and every standard key that is missing. Several processes may do so at once."""
@@ -143,16 +143,36 @@ class KeyStore:
         return "revoked" if all(entry.revoked_ms for entry in found) else "known"
 
     def entries(self) -> tuple[PublicEntry, ...]:
-        """Return what the sound public files hold, by file name."""
-        fingerprint = self._look()
+        """Return what the sound public files hold, by file name.
+
+        What cannot be looked at for a moment (on Windows a scanner or a writer has it open) is as it was: a look that
+        fails must not shut everybody out.
+        """
+        try:
+            fingerprint = self._look()
+        except OSError:
+            return tuple(self._found.values())
         if fingerprint != self._fingerprint:
-            paths = (self.folder / name for name, _, _ in fingerprint)
-            self._entries = tuple(entry for entry in map(_read_entry, paths) if entry is not None)
-            self._fingerprint = fingerprint
-        return self._entries
+            known, complete = self._found, True
+            self._found = {}
+            for name, _, _ in fingerprint:
+                try:
+                    entry = _read_entry(self.folder / name)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    entry, complete = known.get(name), False
+                if entry is not None:
+                    self._found[name] = entry
+            self._fingerprint = fingerprint if complete else ()
+        return tuple(self._found.values())
 
     def damaged(self) -> tuple[Path, ...]:
-        """Return the public files that cannot be read as such."""
+        """Return the public files that can be read but hold no key.
+
+        Raises:
+            OSError: One cannot be read.
+        """
         paths = [self.folder / name for name, _, _ in self._look()]
         return tuple(path for path in paths if _read_entry(path) is None)
 
@@ -161,15 +181,22 @@ class KeyStore:
         try:
             with os.scandir(self.folder) as entries:
                 for entry in entries:
-                    if entry.name.endswith(PUBLIC_SUFFIX):
+                    if not entry.name.endswith(PUBLIC_SUFFIX):
+                        continue
+                    try:
                         facts = entry.stat()
-                        found.append((entry.name, facts.st_mtime_ns, facts.st_size))
-        except OSError:
-            return ()  # no folder, or a file that went meanwhile: nobody is admitted until the next look
+                    except FileNotFoundError:
+                        continue  # it went meanwhile
+                    found.append((entry.name, facts.st_mtime_ns, facts.st_size))
+        except FileNotFoundError:
+            return ()
         return tuple(sorted(found))
 
     def _is_imported(self, name: str) -> bool:
-        entry = _read_entry(self.public_path(name))
+        try:
+            entry = _read_entry(self.public_path(name))
+        except OSError:
+            return False
         return entry is not None and entry.imported
 
     def _public(self, name: str) -> PublicEntry:
@@ -244,9 +271,10 @@ def fingerprint(public: str) -> str:
 
 
 def _read_entry(path: Path) -> PublicEntry | None:
+    content = path.read_bytes()
     try:
-        entry = msgspec.json.decode(path.read_bytes(), type=PublicEntry)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        entry = msgspec.json.decode(content, type=PublicEntry)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     return entry if is_key(entry.public) else None
 

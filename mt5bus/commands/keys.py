@@ -43,12 +43,13 @@ def keys(home: Path | None, config: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON: keys, and who was refused.")
 def list_keys(home: Path | None, config: Path | None, *, as_json: bool) -> None:  # noqa: ARG001
     """Show every key: roles, fingerprint, when and where it was last seen; and who was refused."""
-    with one_line_errors():
+    with one_line_errors(OSError):
         where = _home(home)
         store = key_files.store_of(where)
         seen = [sighting for path in sorted(where.run.glob(_SEEN_FILES)) for sighting in read_sightings(path)]
         rows = list(_rows(store, seen))
         refused = [sighting for sighting in seen if sighting.reason]
+        damaged = store.damaged()
     if as_json:
         document = {"keys": msgspec.to_builtins(rows), "refused": [_refusal(each) for each in refused]}
         click.echo(json.dumps(document, indent=2))
@@ -60,7 +61,7 @@ def list_keys(home: Path | None, config: Path | None, *, as_json: bool) -> None:
             for row in rows
         ],
     ])
-    for path in store.damaged():
+    for path in damaged:
         name = path.name.partition(".")[0]
         click.echo(f"{path} is damaged and admits nobody: 'mt5bus keys add {name}' makes a new pair")
     if refused:

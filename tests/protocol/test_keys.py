@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -110,3 +112,29 @@ def test_a_name_without_keys(store: KeyStore) -> None:
     for ask in (store.identity, store.server_key):
         with pytest.raises(AuthenticationFailed, match="Start the system once"):
             ask("nobody")
+
+
+def test_a_look_that_fails_for_a_moment_shuts_nobody_out(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = store.admitted("query")
+
+    def held(*_: object) -> bytes:
+        raise PermissionError(13, "in use by a scanner")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.scandir", held)
+        assert store.admitted("query") == before
+    (store.folder / "recorder.public.json").unlink()
+    os.utime(store.folder / "client.public.json", ns=(1, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", held)
+        assert set(store.admitted("query").values()) == set(before.values()) - {"recorder"}
+    assert set(store.admitted("query").values()) == set(before.values()) - {"recorder"}
+    (store.folder / "client.public.json").write_bytes(b"cut")
+    assert "client" not in store.admitted("query").values()
+    assert [path.name for path in store.damaged()] == ["client.public.json"]
+
+
+def test_a_folder_that_is_gone_admits_nobody(store: KeyStore) -> None:
+    assert store.admitted("query")
+    shutil.rmtree(store.folder)
+    assert store.admitted("query") == {}
