@@ -11,12 +11,13 @@ from types import FrameType
 
 import click
 
-from benchmarks import rules, system, terminal, wire
+from benchmarks import backtest, rules, system, terminal, wire
 from benchmarks.rows import Row, table
 
 GROUPS: dict[str, Callable[..., list[Row]]] = {
     "wire": wire.rows,
     "terminal": terminal.rows,
+    "backtest": backtest.rows,
     "rules": rules.rows,
     "system": system.rows,
 }

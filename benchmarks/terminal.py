@@ -1,10 +1,8 @@
-"""The paper terminal: what its client module costs, beside a bare socket and a bare copy."""
+"""The paper terminal: what its client module costs, beside raw ZeroMQ, a bare copy and bare tuples."""
 
 from __future__ import annotations
 
-import socket
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,30 +10,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmarks import children
 from benchmarks.children import one_core_each
 from benchmarks.rows import Row, in_turn
+from benchmarks.wire import raw_round_trip_us
 from paper_terminal import client as api
+from paper_terminal.ledger_records import Deal
+from paper_terminal.settings import AccountSettings
+from paper_terminal.state import STATE_FILE, Change, SqliteStore
 
 ROUNDS = 5
 TICKS_PER_SECOND = 60.0
 _DAY_S = 86_400
-# As long as the frames of `symbol_info_tick` are.
-_QUESTION = b"q" * 40
-_ANSWER = b"a" * 90
+_DEALS = 100_000
+_FIRST_DEAL_S = 1_700_000_000
 
 
 def rows(*, quick: bool) -> list[Row]:
     """Return the rows of the paper terminal. `quick` does a tenth."""
     scale, rounds = (10, 1) if quick else (1, ROUNDS)
     with one_core_each(), _terminal(history_s=_history_s(1_000_000 // scale)):
-        return [_look_row(5_000 // scale, rounds), _copy_row(1_000_000 // scale, rounds)]
+        return [
+            _look_row(5_000 // scale, rounds),
+            _copy_row(1_000_000 // scale, rounds),
+            _deals_row(_DEALS, rounds),
+        ]
 
 
 @contextmanager
 def _terminal(*, history_s: float) -> Iterator[None]:
     """Run a terminal of our own, and stay attached to it."""
     with tempfile.TemporaryDirectory() as folder:
+        _write_deals(Path(folder) / STATE_FILE)
         options = {
             "--path": folder,
             "--server-time": "utc",
@@ -60,9 +68,11 @@ def _terminal(*, history_s: float) -> Iterator[None]:
 
 def _look_row(count: int, rounds: int) -> Row:
     pair = in_turn(
-        lambda: raw_loopback_us(count), lambda: _median_us(count, lambda: api.symbol_info_tick("EURUSD")), rounds=rounds
+        lambda: raw_round_trip_us(count),
+        lambda: _median_us(count, lambda: api.symbol_info_tick("EURUSD")),
+        rounds=rounds,
     )
-    return Row("paper terminal: symbol_info_tick, p50", "us", *pair, "a TCP echo of as many bytes")
+    return Row("paper terminal: symbol_info_tick, p50", "us", *pair, "raw REQ-ROUTER, plain", 1.5)
 
 
 def _copy_row(count: int, rounds: int) -> Row:
@@ -79,29 +89,56 @@ def _copy_row(count: int, rounds: int) -> Row:
 
     pair = in_turn(lambda: _median_us(3, block.copy) / 1e3, lambda: _median_us(3, copied) / 1e3, rounds=rounds)
     what = f"paper terminal: copy_ticks_range of {count / 1e6:g} M ticks"
-    return Row(what, "ms", *pair, "numpy copy of as many")
+    return Row(what, "ms", *pair, "numpy copy of as many", 2)
+
+
+def _write_deals(path: Path) -> None:
+    """Give the terminal's account the deals of a busy grid bot."""
+    login = AccountSettings().login
+    deals = [
+        Deal(
+            ticket=number,
+            order=number,
+            time=_FIRST_DEAL_S + number,
+            time_msc=(_FIRST_DEAL_S + number) * 1000,
+            type=number % 2,
+            entry=number % 2,
+            position_id=number // 2 + 1,
+            volume=0.01,
+            price=1.1,
+            symbol="EURUSD",
+            comment="grid",
+        )
+        for number in range(1, _DEALS + 1)
+    ]
+    store = SqliteStore(path)
+    store.commit([Change("deals", login, each.ticket, each) for each in deals], {})
+    store.close()
+
+
+def _deals_row(count: int, rounds: int) -> Row:
+    get: Any = api.history_deals_get
+    deals = get(1, 2_000_000_000)
+    if deals is None or len(deals) != count:
+        raise RuntimeError(f"the paper terminal has not the deals it was given: {api.last_error()}")
+    plain = [tuple(each) for each in deals]
+    encoded = msgspec.msgpack.encode(plain)
+
+    def decoded() -> list[tuple[Any, ...]]:
+        return list(map(tuple, msgspec.msgpack.decode(encoded)))
+
+    pair = in_turn(
+        lambda: _median_us(1, decoded) / 1e3,
+        lambda: _median_us(1, lambda: get(1, 2_000_000_000)) / 1e3,
+        rounds=rounds,
+    )
+    what = f"paper terminal: history_deals_get of {count / 1e3:g} k deals"
+    return Row(what, "ms", *pair, "decoding as many tuples from MessagePack")
 
 
 def _history_s(ticks: int) -> float:
     """Return a time in which there surely were so many ticks: a quiet hour has less than half the mean."""
     return 3 * ticks / TICKS_PER_SECOND
-
-
-def raw_loopback_us(count: int) -> float:
-    """Return the median microseconds of a round trip over bare TCP to another Python process."""
-    process = children.start(["-m", "benchmarks.terminal"])
-    try:
-        assert process.stdout
-        with socket.create_connection(("127.0.0.1", int(process.stdout.readline())), timeout=10) as peer:
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-            def ask() -> None:
-                peer.sendall(_QUESTION)
-                peer.recv(4096)
-
-            return _median_us(count, ask)
-    finally:
-        children.end(process)
 
 
 def _median_us(count: int, work: Callable[[], object]) -> float:
@@ -111,18 +148,3 @@ def _median_us(count: int, work: Callable[[], object]) -> float:
         work()
         times.append(time.perf_counter_ns() - begun)
     return statistics.median(times) / 1e3
-
-
-def _echo() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        sys.stdout.write(f"{listener.getsockname()[1]}\n")
-        sys.stdout.flush()
-        peer, _ = listener.accept()
-        with peer:
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while peer.recv(4096):
-                peer.sendall(_ANSWER)
-
-
-if __name__ == "__main__":
-    _echo()

@@ -20,12 +20,13 @@ R = TypeVar("R", Order, Deal)
 
 
 class History(Generic[R]):
-    """Final records in the order they happened, found by ticket or by time."""
+    """Final records in the order they happened, found by ticket, position or time."""
 
     def __init__(self, time_s: Callable[[R], int]) -> None:
         self._time_s: Callable[[R], int] = time_s
         self._records: list[R] = []
         self._by_ticket: dict[int, R] = {}
+        self._by_position: dict[int, list[R]] = {}
         # The server's clock steps back an hour in autumn; the running maximum keeps the list searchable.
         self._latest_s: list[int] = []
 
@@ -37,6 +38,7 @@ class History(Generic[R]):
         copied = History(self._time_s)
         copied._records = self._records.copy()
         copied._by_ticket = self._by_ticket.copy()
+        copied._by_position = {number: records.copy() for number, records in self._by_position.items()}
         copied._latest_s = self._latest_s.copy()
         return copied
 
@@ -44,12 +46,17 @@ class History(Generic[R]):
         """Append a record that happened after all others."""
         self._records.append(record)
         self._by_ticket[ticket] = record
+        self._by_position.setdefault(record.position_id, []).append(record)
         time_s = self._time_s(record)
         self._latest_s.append(max(time_s, self._latest_s[-1]) if self._latest_s else time_s)
 
     def get(self, ticket: int) -> R | None:
         """Return the record of a ticket."""
         return self._by_ticket.get(ticket)
+
+    def of_position(self, number: int) -> list[R]:
+        """Return the records of a position, by its identifier."""
+        return self._by_position.get(number, [])
 
     def all(self) -> list[R]:
         """Return every record."""

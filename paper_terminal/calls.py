@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 
 from paper_terminal import arguments as rules
 from paper_terminal.arguments import ArgumentError
+from paper_terminal.channel import uncollected
 from paper_terminal.constants import RES_E_NOT_FOUND
 from paper_terminal.session import SESSION, Failed
 from paper_terminal.structs import StructSequence, TradeRequest
 
+_VALUE_BYTES: Final = 5
+"""About what a value takes in an answer."""
 
-def structs_of(kind: type[StructSequence], records: Iterable[Iterable[Any]]) -> tuple[StructSequence, ...]:
-    """Return records as struct sequences."""
-    return tuple(map(kind, records))
+
+def structs_of(kind: type[StructSequence], records: Sequence[Iterable[Any]]) -> tuple[StructSequence, ...]:
+    """Return records, each of as many values as the type has fields, as struct sequences."""
+    with uncollected(len(records) * kind.n_fields * _VALUE_BYTES):
+        return tuple(map(partial(tuple.__new__, kind), records))
 
 
 def check_count(arguments: tuple[Any, ...], low: int, high: int | None = None) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import select
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,6 +28,7 @@ _BUFFER_BYTES: Final = 1 << 16
 _CONNECT_TIMEOUT_S = 5.0
 _HELLO_PATIENCE_S = 5.0
 _BYTES: Final = np.dtype(np.uint8)
+_LARGE_BYTES: Final = 1 << 18
 if sys.platform != "win32":
     _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
@@ -41,6 +45,22 @@ def _load_recv() -> Any:
 
 
 _recv = _load_recv()
+
+
+@contextmanager
+def uncollected(size: int) -> Iterator[None]:
+    """Keep the garbage collector from searching again and again through a large answer while it is made.
+
+    `size` is that of the answer, bytes.
+    """
+    if size < _LARGE_BYTES or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class NoTerminal(Exception):
@@ -132,7 +152,8 @@ class Channel:
             raise ChannelBroken("send") from error
         body, tail = self._receive(dtype)
         try:
-            reply = reply_decoder.decode(body)
+            with uncollected(len(body)):
+                reply = reply_decoder.decode(body)
         except msgspec.DecodeError as error:
             raise OutOfStep("the terminal's reply is not readable") from error
         if reply.code == HANG:

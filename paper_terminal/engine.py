@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Final
 
 import msgspec.structs
-import numpy as np
 
 from paper_terminal import constants as api
 from paper_terminal.accounts import Account
@@ -27,7 +26,7 @@ from paper_terminal.rehearsal import Rehearsal
 from paper_terminal.rollover import DAY_S
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.settings import AccountSettings, Settings
-from paper_terminal.skipping import WINDOW, WORTH_IT, Ticks, merged, quiet_ticks, quoted
+from paper_terminal.skipping import LARGEST_WINDOW, WINDOW, WORTH_IT, Ticks, merged, quiet_ticks, quoted
 from paper_terminal.specifications import Specification
 from paper_terminal.state import Change, Loaded, Store
 from paper_terminal.stop_out import StopOut
@@ -70,6 +69,8 @@ class Engine:
         self._store = store
         self._changes: list[Change] = []
         self._portion = 1.0
+        self.changed_at_last_tick = False
+        """Whether the tick that `go_through` took last changed the book."""
         self._tickets = Tickets(order=facts.get("next_order", FIRST_ORDER), deal=facts.get("next_deal", FIRST_DEAL))
         renamed = [_renamed(each, name) for name, each in self.symbols.items()]
         self.converter = Converter(renamed, self.quotes)
@@ -129,7 +130,9 @@ class Engine:
         """
         if any(account.positions or account.orders for account in self.accounts.values()):
             if blocks:
-                self._go_through(merged(blocks))
+                whole, at = merged(blocks), 0
+                while at < len(whole):
+                    at = self.go_through(whole, at, len(whole))
         else:
             for name, ticks in blocks:
                 self.seed_quote(name, ticks)
@@ -137,27 +140,38 @@ class Engine:
         self._expire_orders()
         self.commit()
 
-    def _go_through(self, ticks: Ticks) -> None:
-        """Take ticks one by one, but skip those at which nothing can happen."""
-        at, count = 0, len(ticks)
-        while at < count:
-            end = min(at + WINDOW, count)
-            if end - at >= WORTH_IT:
-                quiet = at + self._quiet(ticks.window(at, end))
-                # The last quiet tick is gone through, so that time and values are as if all had been.
-                at = self._skip(ticks, at, max(at, quiet - 1))
-                end = min(quiet + WORTH_IT, end)
-            for each in range(at, end):
+    def go_through(self, ticks: Ticks, at: int, end: int) -> int:
+        """Take ticks from index `at` on, up to `end` or after the one that changes the book; return the index after it.
+
+        Those at which nothing can happen are skipped; time and values are then as if each had been taken.
+        """
+        before, size = len(self._changes), WINDOW
+        self.changed_at_last_tick = False
+        while at < end:
+            to = min(at + size, end)
+            if to - at >= WORTH_IT:
+                quiet = at + self._quiet(ticks.window(at, to))
+                size = min(2 * size, LARGEST_WINDOW) if quiet == to else WINDOW
+                at = self._skip(ticks, at, quiet)
+                to = min(quiet + WORTH_IT, to)
+            for each in range(at, to):
                 self._take(ticks, each)
-            at = end
+                if len(self._changes) != before:
+                    self.changed_at_last_tick = True
+                    return each + 1
+            at = to
+        return end
 
     def _skip(self, ticks: Ticks, at: int, end: int) -> int:
+        """Leave out quiet ticks: the time and every value become those after the last of them."""
+        if end == at:
+            return end
         for index, name in enumerate(ticks.names):
-            skipped = np.flatnonzero(ticks.owner[at:end] == index)
-            if len(skipped):
-                last = at + int(skipped[-1])
+            last = ticks.last_of(index, at, end)
+            if last is not None:
                 self.quotes[name] = _quote_at(ticks, last)
                 self._reprice(name, self.quotes[name])
+        self._pass_time(int(ticks.times_ms[end - 1]))
         return end
 
     def _quiet(self, window: Ticks) -> int:

@@ -7,7 +7,7 @@ extremes allow; a window that cannot be excluded so is gone through tick by tick
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,8 @@ from paper_terminal.specifications import Specification
 from paper_terminal.valuation import Valuer
 
 WINDOW: Final = 4096
+LARGEST_WINDOW: Final = 1 << 16
+"""Windows grow up to this size as long as they are quiet."""
 WORTH_IT: Final = 64
 """Fewer ticks than this are quicker gone through one by one."""
 _LONGEST_CHAIN: Final = 3
@@ -56,17 +58,23 @@ class Ticks:
             self.names, self.owner[part], self.times_ms[part], self.bids[part], self.asks[part], self.lasts[part]
         )
 
+    def last_of(self, name_index: int, at: int, end: int) -> int | None:
+        """Return the index of the last tick of a symbol from `at` up to `end`, or None."""
+        if len(self.names) == 1:
+            return end - 1 if end > at else None
+        found = np.flatnonzero(self.owner[at:end] == name_index)
+        return at + int(found[-1]) if len(found) else None
+
 
 def merged(blocks: Iterable[tuple[str, Records]]) -> Ticks:
     """Return the ticks of all blocks in order, but for those without bid or ask: at such nothing can be dealt."""
     blocks = [(name, quoted(ticks)) for name, ticks in blocks]
     owner = np.repeat(np.arange(len(blocks)), [len(ticks) for _, ticks in blocks])
-    times = np.concatenate([ticks["time_msc"] for _, ticks in blocks])
-    order = np.argsort(times, kind="stable")
-    bids = np.concatenate([ticks["bid"] for _, ticks in blocks])[order]
-    asks = np.concatenate([ticks["ask"] for _, ticks in blocks])[order]
-    lasts = np.concatenate([ticks["last"] for _, ticks in blocks])[order]
-    return Ticks([name for name, _ in blocks], owner[order], times[order], bids, asks, lasts)
+    columns = [np.concatenate([ticks[name] for _, ticks in blocks]) for name in ("time_msc", "bid", "ask", "last")]
+    if len(blocks) > 1:
+        order = np.argsort(columns[0], kind="stable")
+        owner, columns = owner[order], [column[order] for column in columns]
+    return Ticks([name for name, _ in blocks], owner, *columns)
 
 
 def quoted(ticks: Records) -> Records:
@@ -77,7 +85,7 @@ def quoted(ticks: Records) -> Records:
 
 def quiet_ticks(
     window: Ticks,
-    accounts: Iterable[Account],
+    accounts: Collection[Account],
     *,
     symbols: Mapping[str, Specification],
     valuer: Valuer,
@@ -85,6 +93,8 @@ def quiet_ticks(
 ) -> int:
     """Return how many ticks of a window, from its first on, can be skipped; `before_ms` itself cannot."""
     quiet = int(np.searchsorted(window.times_ms, before_ms, side="left"))
+    if not any(account.positions or account.orders for account in accounts):
+        return quiet
     masks = {name: window.owner == index for index, name in enumerate(window.names)}
     for account in accounts:
         for order in account.orders.values():

@@ -233,7 +233,7 @@ class Terminal(MarketFunctions):
         if field == "ticket":
             order = history.get(number)
             return self._shown([order] if order else [])
-        return self._shown([each for each in history.all() if each.position_id == number])
+        return self._shown(history.of_position(number))
 
     @serves
     def history_deals_total(self, from_s: int, to_s: int) -> int:
@@ -252,7 +252,7 @@ class Terminal(MarketFunctions):
         if field == "ticket":
             deal = deals.get(number)
             return self._shown([deal] if deal else [])
-        return self._shown([each for each in deals.all() if each.position_id == number])
+        return self._shown(deals.of_position(number))
 
     def _shown(self, records: list[R]) -> list[R]:
         """Leave out what late history does not show yet."""

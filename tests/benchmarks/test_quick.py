@@ -12,11 +12,12 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import children, recovery, rules, system, terminal, wire
+from benchmarks import backtest, children, recovery, rules, system, wire
 from benchmarks.__main__ import GROUPS, main
 from benchmarks.children import one_core_each, wait_until
 from benchmarks.rows import Pair, Row, in_turn, table
 from market.bars import BarBuilder
+from paper_terminal.in_process import InProcess
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,9 +94,16 @@ def test_wire_measures_and_leaves_no_process() -> None:
     assert own_children() <= before
 
 
-def test_floors_of_terminal_and_recovery_leave_no_process() -> None:
+def test_a_backtest_skips_and_trades() -> None:
+    ticks = backtest.random_ticks(20_000)
+    replay = InProcess({"EURUSD": ticks})
+    assert backtest.ema_cross(replay) > 0
+    assert len(replay.account.deals) > 1
+    assert all(row.ours > 0 for row in (backtest._skip_row(ticks, 1), backtest._cross_row(ticks, 1)))
+
+
+def test_the_floor_of_recovery_leaves_no_process() -> None:
     before = own_children()
-    assert terminal.raw_loopback_us(20) > 0
     assert recovery.import_ms(("protocol.clock",)) > 0
     with pytest.raises(RuntimeError, match="cannot be imported"):
         recovery.import_ms(("no_such_module_of_ours",))
