@@ -35,7 +35,7 @@ class RandomLife(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.world = World(Path(self.folder.name), risk=LIMITS)
-        self.world.quote = self.quote  # type: ignore[method-assign,assignment]
+        self.world.quote = self.quote  # type: ignore[method-assign]
         self.spread_points, self.quote_age_ms = 10, 0
         self.orders = 0
         self.opened_ms: list[int] = []
@@ -165,7 +165,7 @@ class RandomLife(RuleBasedStateMachine):
     def kill(self) -> None:
         self.world.crash()
         self.world.restart()
-        self.world.quote = self.quote  # type: ignore[method-assign,assignment]
+        self.world.quote = self.quote  # type: ignore[method-assign]
         self.serve()
         self.pass_midnight()
 
