@@ -16,6 +16,7 @@ from paper_terminal.matching import expires_at_s, fill_price
 from paper_terminal.plans import Outcome, Plan, Planning, rounded
 from paper_terminal.retcodes import Refusal
 from paper_terminal.specifications import Specification
+from paper_terminal.valuation import Valuation
 
 
 class PendingPlanning(Planning):
@@ -58,7 +59,13 @@ class PendingPlanning(Planning):
             retcode = self._engine.settings.placed_retcode
             return Outcome(0, order.ticket, request.volume, request.price, quote, retcode)
 
-        return Plan(execute, lambda: self._engine.rehearsal.after_placing(account, trial))
+        def preview() -> Valuation:
+            if not through:
+                return self._engine.rehearsal.after_placing(account, trial)
+            volume, price = self._engine.available(trial), fill_price(trial, quote, better=True)
+            return self._engine.rehearsal.after_fill(account, trial, volume=volume, price=price)
+
+        return Plan(execute, preview)
 
     def _require_money(self, account: Account, trial: Order, quote: Quote, *, through: bool) -> None:
         """Refuse an order that the account cannot pay for while it waits, or now where it is filled at once (10019)."""

@@ -28,6 +28,8 @@ _STOPS: Final = frozenset({
 class _Volume:
     """Lots at their weighted mean price."""
 
+    __slots__ = ("_value", "lots")
+
     def __init__(self) -> None:
         self.lots = 0.0
         self._value = 0.0

@@ -91,11 +91,17 @@ class Valuer:
         """Return the margin in use, the orders' part of it, and the positions' maintenance, unrounded."""
         total = waiting = maintenance = 0.0
         terms = _terms(account)
-        held = {each.symbol for each in account.positions.values()}
-        for name in held | {each.symbol for each in account.orders.values()}:
+        held: dict[str, list[Position]] = {}
+        waits: dict[str, list[Order]] = {}
+        for position in account.positions.values():
+            held.setdefault(position.symbol, []).append(position)
+        for order in account.orders.values():
+            waits.setdefault(order.symbol, []).append(order)
+        for name in dict.fromkeys((*held, *waits)):  # in an order of their own, so that sums are the same in every run
             symbol = self._symbols[name]
-            orders = [each for each in account.orders.values() if each.symbol == name]
-            need = self._reckoner.requirement(symbol, account.positions_on(name), orders, terms, self._quotes.get(name))
+            need = self._reckoner.requirement(
+                symbol, held.get(name, ()), waits.get(name, ()), terms, self._quotes.get(name)
+            )
             total += need.positions + need.orders
             waiting += need.orders
             maintenance += need.positions if symbol.margin_maintenance else 0.0

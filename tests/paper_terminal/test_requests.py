@@ -233,6 +233,15 @@ def test_check_of_closes_tells_what_they_leave() -> None:
         assert same(checked, broker.engine.valuer.value(broker.account))
 
 
+def test_check_of_a_limit_order_through_the_market_tells_what_its_fill_leaves() -> None:
+    broker = changed(exemode=api.SYMBOL_TRADE_EXECUTION_EXCHANGE)
+    request = PEND | {"price": 1.2}
+    checked = preview(broker, **request)
+    assert checked.margin > 0
+    assert broker.send(**request).deal
+    assert same(checked, broker.engine.valuer.value(broker.account))
+
+
 # The dealer of Request execution --------------------------------------------------------------------------------
 
 
