@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from paper_terminal.feeds.bar_ticks import TICKS_A_BAR
 from paper_terminal.feeds.base import FeedError
 from paper_terminal.feeds.contents import LARGEST_TEXT_BYTES, Bars, Floats, Quotes, Report, Stamps
 from paper_terminal.feeds.times import Times
@@ -278,11 +279,11 @@ def _read_bars(table: Table, reading: Reading) -> Bars:
         nonlocal decimals
         prices = bar_of(*(reading.price(fields[each]) for each in layout.ohlc))
         told = (
-            _amount(_optional(fields, at) or "0", name)
-            for at, name in (
-                (layout.spread, "spread"),
-                (layout.tick_volume, "tick volume"),
-                (layout.real_volume, "volume"),
+            _amount(_optional(fields, at) or untold, name)
+            for at, name, untold in (
+                (layout.spread, "spread", "0"),
+                (layout.tick_volume, "tick volume", str(TICKS_A_BAR)),
+                (layout.real_volume, "volume", "0"),
             )
         )
         if reading.digits is None:

@@ -203,6 +203,18 @@ def test_daily_bars_are_exported_without_a_time(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("time", ["", " 00:00", " 00:00:00"])
+@pytest.mark.parametrize("rest", ["", ",9", ",9,120"])
+def test_bars_of_scripts(tmp_path: Path, time: str, rest: str) -> None:
+    text = f"2026.03.02{time},1.1,1.3,1.0,1.2{rest}\n2026.03.03{time},1.2,1.3,1.1,1.1{rest}\n"
+    ticks, report = read(written(tmp_path / "PETR4.csv", text))
+    bars = history_of(ticks).bars(api.TIMEFRAME_D1)
+    assert report.bad_rows == 0
+    assert bars["close"].tolist() == [1.2, 1.1]
+    assert bars["tick_volume"].tolist() == [9 if rest else 4] * 2
+    assert bars["real_volume"].tolist() == [120 if rest.endswith("120") else 0] * 2
+
+
 def test_daily_bars_stay_on_their_day_when_the_clocks_change(tmp_path: Path) -> None:
     header = BAR_HEADER.replace("<TIME>\t", "")
     days = [f"2026.{month:02}.{day:02}" for month, last in ((3, 31), (10, 31), (11, 30)) for day in range(1, last + 1)]
