@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 import paper_terminal.client as client_module
-from paper_terminal.channel import Channel
+from paper_terminal.channel import Channel, NoTerminal
 from paper_terminal.faults import list_faults, set_fault
 from paper_terminal.settings import FeedSettings, Settings
 from paper_terminal.wire import read_address
@@ -220,10 +220,16 @@ def test_login_in_one_process_switches_all_and_accounts_stay_apart(
         mt5.shutdown()
 
 
-def test_a_terminal_that_never_wrote_its_address_is_not_waited_for(tmp_path: Path) -> None:
+def test_the_address_that_a_killed_terminal_leaves_behind_holds_up_nobody(tmp_path: Path) -> None:
     with RunningTerminal(tmp_path / "terminal") as running:
         running.kill()
-        assert read_address(running.folder) is not None  # a kill leaves it behind
-        running.start()
-        assert mt5.initialize(str(running.folder))
-        mt5.shutdown()
+        left = read_address(running.folder)
+        assert left is not None
+        with pytest.raises(NoTerminal):
+            Channel(running.folder)
+        try:
+            assert mt5.initialize(str(running.folder)), mt5.last_error()
+            assert read_address(running.folder) != left
+        finally:
+            mt5.shutdown()
+            kill_started(running.folder)
