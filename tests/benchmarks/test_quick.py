@@ -12,7 +12,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import backtest, children, recovery, rules, system, wire
+from benchmarks import backtest, children, isolation, recovery, rules, system, wire
 from benchmarks.__main__ import GROUPS, main
 from benchmarks.children import one_core_each, wait_until
 from benchmarks.rows import Pair, Row, in_turn, table
@@ -143,6 +143,14 @@ def test_configuration_of_the_system_is_usable(tmp_path: Path) -> None:
     settings = load(tmp_path / "home", file).settings
     assert len(settings.adapter.symbols) == 10
     assert set(recovery.MODULES) == {"adapter", "strategy", "ml_logger"}
+
+
+def test_isolation_measures_p99_and_tells_what_had_none() -> None:
+    assert isolation._p99([float(n) for n in range(1, 101)]) == pytest.approx(99.01)
+    assert math.isnan(isolation._p99([]))
+    assert isolation._row("tick p99 beside something", 10.0, 11.0).reached
+    assert isolation._row("tick p99 beside something", 10.0, math.nan).reached is False
+    assert len({case.what for case in isolation._CASES}) == len(isolation._CASES)
 
 
 def test_only_names_the_groups() -> None:
