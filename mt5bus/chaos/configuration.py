@@ -34,6 +34,8 @@ reach_port = REACH
 
 [terminal]
 kind = "paper"
+login = 10000001
+server = "Paper-Demo"
 
 [paper]
 server_time = "ny+7"
@@ -44,6 +46,11 @@ login = 10000001
 currency = "USD"
 balance = 1000000.0
 leverage = 500
+
+[[paper.accounts]]
+login = 10000002
+currency = "USD"
+balance = 1000.0
 
 [paper.feed]
 kind = "synthetic"

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mt5bus.chaos.schedule import FAULTS, FREEZE_S, PAUSE_S, PROCESSES, WIRE_KINDS, WIRE_TARGETS, make_schedule
+from paper_terminal.faults import FAULTS as KNOWN_FAULTS
 from paper_terminal.faults import Fault
 
 
@@ -44,6 +45,10 @@ def test_everything_happens_once_before_anything_comes_again(seed: int) -> None:
     assert {(a.kind, a.target) for a in first if a.lines} == set(itertools.product(WIRE_KINDS, WIRE_TARGETS))
     lasting = [a for a in first if a.kind == "freeze" or (a.lines and a.kind != "cut")]
     assert all(FREEZE_S[0] <= a.duration_s <= FREEZE_S[1] for a in lasting)
+
+
+def test_every_fault_of_the_paper_terminal_happens() -> None:
+    assert {name for name, _ in FAULTS} == set(KNOWN_FAULTS)
 
 
 def test_the_paper_terminal_knows_every_fault() -> None:
