@@ -85,6 +85,9 @@ def _open(path: Path, *, wall_ms: int) -> sqlite3.Connection:
     except sqlite3.Error as error:
         connection.close()
         raise _cannot_open(path, error) from error
+    except UnicodeDecodeError as error:  # SQLite names what it cannot read, in its own damaged words
+        connection.close()
+        raise damaged(path, str(error)) from error
     except BaseException:
         connection.close()
         raise

@@ -364,8 +364,9 @@ while True:
     if journal.has_room:
         journal.write([deal(number), deal(max(1, number - chance.randrange(50)))], told)
         if chance.random() < 0.2:
-            journal.write([ConsumerRecord("reader", journal.last_offset)], lambda events: None)
-            journal.write([DropRecord(journal.last_offset - chance.randrange(20))], lambda events: None)
+            journal.write([ConsumerRecord("reader", journal.last_offset)], lambda events: None, essential=True)
+            dropped = DropRecord(journal.last_offset - chance.randrange(20))
+            journal.write([dropped], lambda events: None, essential=True)
     box.run()
 """
 

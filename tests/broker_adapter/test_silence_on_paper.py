@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from protocol.client import Addresses, BusClient
-from protocol.errors import RiskRefused
+from protocol.errors import NotReady, RiskRefused
 from protocol.messages import AlertEvent
 from tests.broker_adapter.test_orders_on_paper import Adapter
 from tests.waiting import eventually
@@ -56,11 +56,19 @@ class Watched(Adapter):
         eventually(lambda: self.presence() == state, timeout_s=30, what=f"a strategy that is {state}")
 
     def refuses(self) -> bool:
+        """Say whether new exposure is refused, for the silence's sake; waits for an adapter that is just starting."""
         try:
-            self.bus.close(self.bus.buy("EURUSD", 0.1).position)
+            position = eventually(self.bought, timeout_s=30, what="an answer to an order")
         except RiskRefused as error:
             return error.details["limit"] == "strategy_silent"
+        self.bus.close(position)
         return False
+
+    def bought(self) -> int:
+        try:
+            return self.bus.buy("EURUSD", 0.1).position
+        except NotReady:
+            return 0
 
     def alerts(self) -> list[str]:
         return [e.body.code for e in self.bus.events(0) if isinstance(e.body, AlertEvent)]

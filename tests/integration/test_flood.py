@@ -23,6 +23,9 @@ strategy = []
 [bus]
 port = PORT
 
+[adapter]
+server_time = "ny+7"
+
 [adapter.risk]
 max_orders_per_minute = 1000
 max_price_age_ms = 60000
