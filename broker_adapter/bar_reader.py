@@ -14,9 +14,8 @@ from broker_adapter.server_clock import ServerClock
 from market.bars import Bar, BarBuilder, Timeframe
 from market.instrument import Instrument
 from protocol.errors import BusError
+from protocol.messages import MAX_PAGE
 from protocol.ticks import RATE_DTYPE, TickArray, rates_array, ticks_array
-
-_PAGE_TICKS = 32_768
 
 OnBars = Callable[[list[Bar]], None]
 OnError = Callable[[BusError], None]
@@ -98,7 +97,7 @@ class _FromTicks:
             clock.to_server_ms(from_ms),
             clock.to_server_ms(self._span.seen_ms),
             skip,
-            _PAGE_TICKS,
+            MAX_PAGE,
         )
         self._reader.ask(command, lambda result: self._on_page(result.decode(TickPage)), self._on_error)
 

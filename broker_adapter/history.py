@@ -44,7 +44,6 @@ OnError = Callable[[BusError], None]
 _LATEST_MS = 2_145_000_000_000  # the API's dates end in January 2038
 _MOST_SKIPPED = 1_000_000
 _LARGEST_TICKET = 2**63 - 1
-_BUILD_PAGE_TICKS = 32_768
 
 
 class History:
@@ -242,8 +241,8 @@ class History:
     def read_ticks(
         self, broker: str, from_ms: int, to_ms: int, skip: int, on_page: Callable[[TickPage], None], on_error: OnError
     ) -> None:
-        """Read a large page of ticks (server time in the page) for building bars."""
-        command = ReadTicks(broker, self._server_ms(from_ms), self._server_ms(to_ms), skip, _BUILD_PAGE_TICKS)
+        """Read a page of ticks (server time in the page) for building bars."""
+        command = ReadTicks(broker, self._server_ms(from_ms), self._server_ms(to_ms), skip, MAX_PAGE)
         self._ask(command, lambda result: on_page(result.decode(TickPage)), on_error)
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import subprocess
+from collections import deque
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -26,9 +27,11 @@ from mt5bus.settings import Settings
 from protocol.keys import new_identity
 from protocol.loop import Loop
 from protocol.messages import LinkHealth
-from protocol.sockets import Context, bind_router
+from protocol.sockets import Context, bind_router, readable
 
 WATCH_INTERVAL_S = 0.02
+TURN_BUDGET_S = 0.005
+"""After so long in one turn the others get theirs, however fast a link answers."""
 _BATCH = 50
 _OVERSLEPT_NS = 1_000_000_000
 _GRACE_NS = 250_000_000
@@ -108,6 +111,7 @@ class Links:
         self._known_states = {link.roles: "" for link in self._links}
         self._ticked_ns = loop.clock.monotonic_ns()
         self._judge_from_ns = 0
+        self._bulk: deque[tuple[str, Answer]] = deque()
         loop.watch(self._socket, self._on_readable)
         self._timer = loop.every(WATCH_INTERVAL_S, self._tick)
 
@@ -190,12 +194,15 @@ class Links:
         return True
 
     def _on_readable(self) -> None:
+        until_ns = self._loop.clock.monotonic_ns() + round(TURN_BUDGET_S * 1e9)
         for _ in range(_BATCH):
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
             self._on_parts(parts)
+            if not readable(self._socket) or self._loop.clock.monotonic_ns() > until_ns:
+                return  # what still waits is polled again, behind what others wait with
 
     def _on_parts(self, parts: list[zmq.Frame]) -> None:
         # The key's name is proven by Curve; the routing id is only what the peer says.
@@ -207,10 +214,24 @@ class Links:
             if self.malformed == 1:
                 log.warning("a link's answer cannot be read; more are only counted", extra={"reason": str(error)})
             return
-        for link in self._links:
-            if link.identity.name == name:
-                link.on_frame(answer)
-                return
+        link = self._link(name)
+        if link is None:
+            return
+        if self.isolated and LinkRole.BULK in link.roles and answer.serial:
+            # A page of history takes longer to handle than a tick: what else came in this turn goes first.
+            self._bulk.append((name, answer))
+            self._loop.after(0, self._serve_bulk)
+        else:
+            link.on_frame(answer)
+
+    def _serve_bulk(self) -> None:
+        name, answer = self._bulk.popleft()
+        link = self._link(name)  # by its name of one life: an answer of the last one is none of this one's
+        if link is not None:
+            link.on_frame(answer)
+
+    def _link(self, name: str) -> LinkProcess | None:
+        return next((link for link in self._links if link.identity.name == name), None)
 
     def _tick(self) -> None:
         now_ns = self._loop.clock.monotonic_ns()

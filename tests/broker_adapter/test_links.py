@@ -12,7 +12,7 @@ import msgspec
 import psutil
 import pytest
 
-from broker_adapter.api_types import ApiAccount, ApiTradeRequest
+from broker_adapter.api_types import ApiAccount, ApiTerminal, ApiTradeRequest
 from broker_adapter.link_list import LinkList
 from broker_adapter.link_messages import (
     NO_API,
@@ -31,7 +31,7 @@ from broker_adapter.link_messages import (
     TradePolled,
 )
 from broker_adapter.link_results import LinkResult
-from broker_adapter.links import Links
+from broker_adapter.links import TURN_BUDGET_S, Links
 from mt5bus.processes import ProcessIdentity
 from protocol.errors import InitialisationFailed, NoAnswer, NotReady
 from tests.broker_adapter.rig import Rig, fake_settings
@@ -339,3 +339,52 @@ def test_a_link_whose_greeting_cannot_be_read_is_replaced(tmp_path: Path) -> Non
         assert rig.links.pids()[FEED] != pid
     finally:
         rig.close()
+
+
+def test_what_a_page_of_history_holds_waits_for_what_else_came_in_its_turn(attached: Rig) -> None:
+    order: list[str] = []
+    attached.links.call(BULK, Call("symbols_total"), lambda _result: order.append("bulk"), deadline_s=10)
+    attached.links.call(FEED, Call("symbols_total"), lambda _result: order.append("feed"), deadline_s=10)
+    answers = {}
+    for _ in range(2):
+        assert attached.links._socket.poll(10_000)
+        parts = attached.links._socket.recv_multipart(copy=False)
+        answers[str(parts[-1].get("User-Id")).split("-")[1]] = parts
+    for role in ("bulk", "feed"):  # the order in which they would be found
+        attached.links._on_parts(answers[role])
+    attached.until(lambda: len(order) == 2)
+    assert order == ["feed", "bulk"]
+
+
+def test_a_page_of_a_link_that_is_gone_is_no_answer_of_its_successor(attached: Rig) -> None:
+    results: list[LinkResult] = []
+    attached.links.call(BULK, Call("symbols_total"), results.append, deadline_s=10)
+    assert attached.links._socket.poll(10_000)
+    late = attached.links._socket.recv_multipart(copy=False)
+    attached.links.replace(BULK, "a test")
+    attached.until(lambda: results and attached.links.state(BULK) == "ready")
+    assert (results[0].reason, results[0].was_sent) == ("died", True)
+    attached.attach(BULK)
+    attached.links.call(BULK, Call("terminal_info"), results.append, deadline_s=10)
+    attached.links._on_parts(late)  # its serial number is that of the new call
+    attached.until(lambda: len(results) == 2)
+    assert results[1].decode(ApiTerminal).connected
+
+
+def test_a_link_that_answers_fast_does_not_keep_a_turn_for_itself(attached: Rig) -> None:
+    served: list[LinkResult] = []
+
+    def take(result: LinkResult) -> None:
+        served.append(result)
+        attached.links.call(FEED, Call("symbols_total"), take, deadline_s=10)
+        busy_until = time.monotonic() + 2 * TURN_BUDGET_S  # long enough for the next answer to be there
+        while time.monotonic() < busy_until:
+            pass
+
+    attached.links.call(FEED, Call("symbols_total"), take, deadline_s=10)
+    most = 0
+    while len(served) < 10:
+        before = len(served)
+        attached.loop.turn(20)
+        most = max(most, len(served) - before)
+    assert most == 1
