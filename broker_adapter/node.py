@@ -208,7 +208,7 @@ class AdapterNode:
     def run(self) -> None:
         """Turn the loop until the node is stopped."""
         self.life.install_signals()
-        self.loop.run()
+        self.life.run()
 
     def close(self) -> None:
         """End the links, close the journal and every socket."""

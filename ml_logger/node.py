@@ -155,7 +155,7 @@ def run(loaded: Loaded, *, alone: bool = False) -> None:
     node.life.install_signals()
     try:
         node.start()
-        loop.run()
+        node.life.run()
     finally:
         node.close()
         loop.close()

@@ -114,7 +114,7 @@ class StrategyNode:
     def run(self) -> None:
         """Turn the loop until the node is stopped."""
         self.life.install_signals()
-        self.loop.run()
+        self.life.run()
 
     def close(self) -> None:
         """Stop the strategies and close every socket."""

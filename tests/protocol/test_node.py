@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -181,6 +182,24 @@ def test_a_node_alone_lives_without_a_supervisor() -> None:
     life.close()
     life.close()
     loop.close()
+
+
+def test_a_running_node_does_not_look_through_what_it_started_with(scene: Scene) -> None:
+    """A full collection costs what is new, not every module that was imported."""
+    seen: list[bool] = []
+    old = [scene]
+
+    def look() -> None:
+        seen.append(any(each is old for each in gc.get_objects()))
+        scene.loop.stop()
+
+    scene.loop.after(0, look)
+    try:
+        scene.life.run()
+    finally:
+        gc.unfreeze()
+    assert seen == [False]
+    assert any(each is old for each in gc.get_objects())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends the process there")
