@@ -69,6 +69,8 @@ class ChaosRun:
         self._say = say
         self._length_s = 60 * minutes
         self._schedule = make_schedule(seed, self._length_s)
+        # The strategy trades until then: between two of its orders everything may look at rest.
+        self._until_ms = max(each.params["until_ms"] for each in loaded.settings.strategy)
         self._began_s = time.monotonic()
         self._began_wall_s = time.time()
         self._system = System(loaded, say=lambda _: None)
@@ -162,7 +164,8 @@ class ChaosRun:
     def _at_rest(self, watch: Watch) -> bool:
         status = watch.status
         return (
-            watch.healthy
+            time.time() * 1000 > self._until_ms
+            and watch.healthy
             and watch.live
             and not watch.undecided
             and status is not None
