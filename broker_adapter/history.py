@@ -7,30 +7,35 @@ the server clock is known a range would be off by hours, so bulk reads wait for 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 import numpy as np
 
-from broker_adapter.api_types import ApiDeal
+from broker_adapter.api_types import ApiDeal, ApiOrder
 from broker_adapter.built_bars import BarsFromTicks
 from broker_adapter.connection import Connection
 from broker_adapter.conversion import deal_from, order_from
 from broker_adapter.link_messages import AnyCommand, Call, HistoryPage, LinkRole, ReadHistory, ReadTicks, TickPage
 from broker_adapter.link_results import LinkResult
 from broker_adapter.server_clock import ServerClock
+from broker_adapter.slices import in_slices
 from broker_adapter.tick_begins import TickBegins
 from market.bars import Timeframe, period_open_utc_ms
 from market.instrument import Instrument
 from mt5bus.settings import Adapter
 from protocol.errors import BusError, NotFound, NotReady, ValidationFailed
+from protocol.loop import Loop
 from protocol.messages import (
     MAX_PAGE,
+    Deal,
     Deals,
     GetDeals,
     GetHistoryOrders,
     GetMissedTicks,
     GetRates,
     GetTicks,
+    Order,
     Orders,
     Rates,
     Reply,
@@ -51,6 +56,7 @@ class History:
 
     def __init__(
         self,
+        loop: Loop,
         connection: Connection,
         clock: ServerClock,
         settings: Adapter,
@@ -61,6 +67,7 @@ class History:
         begins: TickBegins,
     ) -> None:
         self.instrument = instrument
+        self._loop = loop
         self._begins = begins
         self._connection = connection
         self._clock = clock
@@ -150,11 +157,12 @@ class History:
 
         def answer(result: LinkResult) -> None:
             page = result.decode(HistoryPage)
-            found = [
-                order_from(each, to_utc_ms=self._clock.to_utc_ms, canonical=self._canonical) for each in page.orders
-            ]
-            inside = tuple(each for each in found if request.from_ms <= each.time_done_ms <= request.to_ms)
-            on_reply(Orders(request.id, inside, page.more))
+
+            def reply(found: list[Order]) -> None:
+                inside = tuple(each for each in found if request.from_ms <= each.time_done_ms <= request.to_ms)
+                on_reply(Orders(request.id, inside, page.more))
+
+            in_slices(self._loop, page.orders, self._order_converter(), reply, on_error)
 
         self._ask(self._history_command("orders", request.from_ms, request.to_ms), answer, on_error)
 
@@ -173,18 +181,22 @@ class History:
 
         def answer(result: LinkResult) -> None:
             page = result.decode(HistoryPage)
-            found = [deal_from(each, to_utc_ms=self._clock.to_utc_ms, canonical=self._canonical) for each in page.deals]
-            inside = tuple(each for each in found if request.from_ms <= each.time_ms <= request.to_ms)
-            on_reply(Deals(request.id, inside, page.more))
+
+            def reply(found: list[Deal]) -> None:
+                inside = tuple(each for each in found if request.from_ms <= each.time_ms <= request.to_ms)
+                on_reply(Deals(request.id, inside, page.more))
+
+            in_slices(self._loop, page.deals, self._deal_converter(), reply, on_error)
 
         self._ask(self._history_command("deals", request.from_ms, request.to_ms), answer, on_error)
 
     def _position_deals(self, request: GetDeals, on_reply: OnReply, on_error: OnError) -> None:
         def answer(result: LinkResult) -> None:
-            found = result.decode(tuple[ApiDeal, ...])
-            deals = [deal_from(each, to_utc_ms=self._clock.to_utc_ms, canonical=self._canonical) for each in found]
-            deals.sort(key=lambda deal: (deal.time_ms, deal.ticket))
-            on_reply(Deals(request.id, tuple(deals[:MAX_PAGE]), len(deals) > MAX_PAGE))
+            def reply(deals: list[Deal]) -> None:
+                deals.sort(key=lambda deal: (deal.time_ms, deal.ticket))
+                on_reply(Deals(request.id, tuple(deals[:MAX_PAGE]), len(deals) > MAX_PAGE))
+
+            in_slices(self._loop, result.decode(tuple[ApiDeal, ...]), self._deal_converter(), reply, on_error)
 
         self._ask(Call("history_deals_get", (), {"position": request.position_id}), answer, on_error)
 
@@ -249,6 +261,14 @@ class History:
     def clock(self) -> ServerClock:
         """The server clock in use."""
         return self._clock
+
+    # The rule as it is now: all records of an answer are converted under one.
+
+    def _order_converter(self) -> Callable[[ApiOrder], Order]:
+        return partial(order_from, to_utc_ms=self._clock.rule.to_utc_ms, canonical=self._canonical)
+
+    def _deal_converter(self) -> Callable[[ApiDeal], Deal]:
+        return partial(deal_from, to_utc_ms=self._clock.rule.to_utc_ms, canonical=self._canonical)
 
     def _completed(self, records: bytes, timeframe: Timeframe) -> bytes:
         """Return the records without the bar that is still being formed."""

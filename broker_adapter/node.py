@@ -137,6 +137,7 @@ class AdapterNode:
             publish=self.streams.publish_bar,
         )
         history = History(
+            loop,
             self.connection,
             self.clock,
             adapter,
@@ -182,6 +183,7 @@ class AdapterNode:
             newest_tick_ms=lambda: self.ticks.newest_wall_ms,
         )
         self.queries = Queries(
+            loop,
             self.query_service,
             adapter,
             view=self.trading,

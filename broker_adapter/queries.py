@@ -13,13 +13,15 @@ import msgspec
 
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
-from broker_adapter.history import History
+from broker_adapter.history import History, OnError, OnReply
 from broker_adapter.link_messages import Call, LinkRole
 from broker_adapter.link_results import LinkResult
 from broker_adapter.server_clock import ServerClock
+from broker_adapter.slices import in_slices
 from broker_adapter.streams import Streams
 from mt5bus.settings import Adapter
 from protocol.errors import BusError, EventsGone, NotFound, ValidationFailed
+from protocol.loop import Loop
 from protocol.messages import (
     Account,
     AccountReply,
@@ -143,6 +145,7 @@ class Queries:
 
     def __init__(
         self,
+        loop: Loop,
         service: Service,
         settings: Adapter,
         *,
@@ -154,6 +157,7 @@ class Queries:
         history: History,
         health: Callable[[int], Health],
     ) -> None:
+        self._loop = loop
         self._view = view
         self._connection = connection
         self._catalogue = catalogue
@@ -282,12 +286,22 @@ class Queries:
             )
         return OrderReply(asked.id, found, repeated=True)
 
-    def _attributed(self, reply: Reply) -> Reply:
+    def _attributed(self, reply: Reply, on_reply: OnReply, on_error: OnError) -> None:
+        # In slices: whose a record is may take several look-ups in the journal.
         if isinstance(reply, Deals):
-            return msgspec.structs.replace(reply, deals=tuple(map(self._view.attributed_deal, reply.deals)))
-        if isinstance(reply, Orders):
-            return msgspec.structs.replace(reply, orders=tuple(map(self._view.attributed_order, reply.orders)))
-        return reply
+
+            def with_deals(deals: list[Deal]) -> None:
+                on_reply(msgspec.structs.replace(reply, deals=tuple(deals)))
+
+            in_slices(self._loop, reply.deals, self._view.attributed_deal, with_deals, on_error)
+        elif isinstance(reply, Orders):
+
+            def with_orders(orders: list[Order]) -> None:
+                on_reply(msgspec.structs.replace(reply, orders=tuple(orders)))
+
+            in_slices(self._loop, reply.orders, self._view.attributed_order, with_orders, on_error)
+        else:
+            on_reply(reply)
 
     def _margin(self, asked: CalculateMargin, caller: Caller) -> Reply | None:
         side = _SIDES.get(asked.side)
@@ -339,13 +353,13 @@ def _number(result: LinkResult, caller: Caller) -> float | None:
 
 
 def _later(
-    ask: Callable[[R, Callable[[Reply], None], Callable[[BusError], None]], None],
-    finish: Callable[[Reply], Reply] = lambda reply: reply,
+    ask: Callable[[R, OnReply, OnError], None],
+    finish: Callable[[Reply, OnReply, OnError], None] = lambda reply, on_reply, _on_error: on_reply(reply),
 ) -> Callable[[R, Caller], Reply | None]:
     """Return a handler that answers through the caller when the terminal has answered."""
 
     def handle(asked: R, caller: Caller) -> Reply | None:
-        ask(asked, lambda reply: caller.reply(finish(reply)), caller.fail)
+        ask(asked, lambda reply: finish(reply, caller.reply, caller.fail), caller.fail)
         return None
 
     return handle
