@@ -62,7 +62,8 @@ def test_a_strategy_trades_a_netting_account(make_system) -> None:  # type: igno
         _assert_owned(bus)
         bus.halt("enough", flatten=True)
         eventually(lambda: not bus.positions(), timeout_s=60, what="a flat account")
-        events = bus.events(0)
+        # The account is flat before the last order's outcome is told.
+        events = eventually(lambda: _settled(bus.events(0)), timeout_s=30, what="every outcome")
         _assert_told_once_and_true(events, bus.deals(0))
         _assert_stops_were_kept(events)
     system.down()
@@ -81,6 +82,12 @@ def _assert_owned(bus) -> None:  # type: ignore[no-untyped-def]
         return False
 
     eventually(refused, timeout_s=30, what="the refusal of a second owner")
+
+
+def _settled(events):  # type: ignore[no-untyped-def]
+    """Return the events once the newest word on every order is its last one."""
+    states = {event.body.client_order_id: event.body.state for event in events if isinstance(event.body, IntentEvent)}
+    return events if set(states.values()) <= {"done", "rejected", "refused"} else None
 
 
 def _assert_told_once_and_true(events, deals) -> None:  # type: ignore[no-untyped-def]
