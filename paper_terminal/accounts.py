@@ -15,6 +15,7 @@ from paper_terminal.constants import ACCOUNT_MARGIN_MODE_RETAIL_HEDGING, DEAL_TY
 from paper_terminal.ledger_records import Deal, Order, Position
 from paper_terminal.settings import AccountSettings
 from paper_terminal.state import Change, Loaded
+from paper_terminal.symbol_book import SymbolBook
 
 R = TypeVar("R", Order, Deal)
 
@@ -75,33 +76,52 @@ class Account:
     def __init__(self, settings: AccountSettings, loaded: Loaded, changes: list[Change]) -> None:
         """Take over the records of the durable state; later changes are appended to `changes`."""
         self.settings = settings
-        self.positions = {each.ticket: each for each in loaded.positions}
-        self.orders = {each.ticket: each for each in loaded.orders}
+        self.positions: dict[int, Position] = {}
+        self.orders: dict[int, Order] = {}
+        self.books: dict[str, SymbolBook] = {}
+        """The symbols with positions or orders."""
+        self._swap: float | None = None
+        self._next_expiry_s: int | None = None
+        self._symbols: list[str] | None = None
         self.history_orders: History[Order] = History(lambda order: order.time_done)
         self.deals: History[Deal] = History(lambda deal: deal.time)
         self.balance = 0.0
         self.credit = 0.0
         self._changes = changes
+        for position in loaded.positions:
+            self._take_position(position)
+        for active in loaded.orders:
+            self._take_order(active)
         for order in sorted(loaded.history_orders, key=lambda each: (each.time_done_msc, each.ticket)):
             self.history_orders.add(order.ticket, order)
         for deal in loaded.deals:
             self._book(deal)
 
     def sketch(self, symbol: str) -> Account:
-        """Return a copy to try something out on: without history, free to change where it concerns a symbol."""
+        """Return a copy to try something out on: without history, and with the very same records.
+
+        Only what is on `symbol` may change, and a record only after a copy of it was put in its place.
+        """
         copied = Account(self.settings, Loaded([], [], [], []), [])
         copied.balance, copied.credit = self.balance, self.credit
-        copied.positions = {t: copy(each) if each.symbol == symbol else each for t, each in self.positions.items()}
-        copied.orders = {t: copy(each) if each.symbol == symbol else each for t, each in self.orders.items()}
+        copied.positions, copied.orders = self.positions.copy(), self.orders.copy()
+        copied.books = self.books.copy()
+        if symbol in copied.books:
+            copied.books[symbol] = copied.books[symbol].copy()
+        copied._swap, copied._symbols = self._swap, self._symbols
+        return copied
+
+    def apart(self) -> Account:
+        """Return a copy without history, with records of its own."""
+        positions, orders = map(copy, self.positions.values()), map(copy, self.orders.values())
+        copied = Account(self.settings, Loaded([*positions], [*orders], [], []), [])
+        copied.balance, copied.credit = self.balance, self.credit
         return copied
 
     def frozen(self) -> Account:
         """Return a copy in which nothing happens any more."""
-        copied = Account(self.settings, Loaded([], [], [], []), [])
-        copied.positions = {ticket: copy(each) for ticket, each in self.positions.items()}
-        copied.orders = {ticket: copy(each) for ticket, each in self.orders.items()}
+        copied = self.apart()
         copied.history_orders, copied.deals = self.history_orders.frozen(), self.deals.frozen()
-        copied.balance, copied.credit = self.balance, self.credit
         return copied
 
     @property
@@ -120,26 +140,77 @@ class Account:
 
     def positions_on(self, symbol: str) -> list[Position]:
         """Return the open positions on a symbol."""
-        return [each for each in self.positions.values() if each.symbol == symbol]
+        book = self.books.get(symbol)
+        return list(book.positions.values()) if book is not None else []
+
+    def orders_on(self, symbol: str) -> list[Order]:
+        """Return the active orders on a symbol."""
+        book = self.books.get(symbol)
+        return list(book.orders.values()) if book is not None else []
+
+    def forbids(self, symbol: str, *, buy: bool) -> bool:
+        """Tell whether a position in a direction would be a hedge, which the account does not take."""
+        if self.netting or not self.settings.hedge_prohibited:
+            return False
+        return any(each.is_buy != buy for each in self.positions_on(symbol))
+
+    def position_of(self, symbol: str, identifier: int) -> Position | None:
+        """Return the open position with an identifier on a symbol."""
+        book = self.books.get(symbol)
+        return book.by_identifier.get(identifier) if book is not None else None
+
+    @property
+    def symbols(self) -> list[str]:
+        """Return the symbols with positions or orders: by the oldest position, then by the oldest order.
+
+        Sums over symbols go in this order, so that they are the same in every run.
+        """
+        if self._symbols is None:
+            held = (each.symbol for each in self.positions.values())
+            self._symbols = list(dict.fromkeys((*held, *(each.symbol for each in self.orders.values()))))
+        return self._symbols
+
+    @property
+    def swap(self) -> float:
+        """Return the swaps of all open positions."""
+        if self._swap is None:
+            self._swap = sum((each.swap for each in self.positions.values()), 0.0)
+        return self._swap
+
+    @property
+    def next_expiry_s(self) -> int:
+        """Return the server second at which the first of the active orders expires, 0 for never."""
+        if self._next_expiry_s is None:
+            expiries = [each.time_expiration for each in self.orders.values() if each.time_expiration > 0]
+            self._next_expiry_s = min(expiries, default=0)
+        return self._next_expiry_s
 
     def put_position(self, position: Position) -> None:
         """Add or change an open position."""
-        self.positions[position.ticket] = position
+        self._take_position(position)
         self._changes.append(Change("positions", self.login, position.ticket, position))
 
     def drop_position(self, ticket: int) -> None:
         """Remove a closed position."""
-        del self.positions[ticket]
+        position = self.positions.pop(ticket)
+        book = self.books[position.symbol]
+        if next(iter(book.positions)) == ticket:
+            self._symbols = None
+        book.drop_position(position)
+        self._swap = None
+        if not book:
+            del self.books[position.symbol]
         self._changes.append(Change("positions", self.login, ticket, None))
 
     def put_order(self, order: Order) -> None:
         """Add or change an active order."""
-        self.orders[order.ticket] = order
+        self._take_order(order)
         self._changes.append(Change("orders", self.login, order.ticket, order))
 
     def finish_order(self, order: Order) -> None:
         """File an order in history; if it was active it no longer is."""
         if self.orders.pop(order.ticket, None) is not None:
+            self._drop_order(order)
             self._changes.append(Change("orders", self.login, order.ticket, None))
         self.history_orders.add(order.ticket, order)
         self._changes.append(Change("history_orders", self.login, order.ticket, order))
@@ -148,6 +219,37 @@ class Account:
         """Add a deal and what it does to the balance."""
         self._book(deal)
         self._changes.append(Change("deals", self.login, deal.ticket, deal))
+
+    def _take_position(self, position: Position) -> None:
+        self.positions[position.ticket] = position
+        book = self._book_of(position.symbol)
+        if not book.positions:
+            self._symbols = None
+        book.put_position(position)
+        self._swap = None
+
+    def _take_order(self, order: Order) -> None:
+        self.orders[order.ticket] = order
+        book = self._book_of(order.symbol)
+        if not book:
+            self._symbols = None
+        book.put_order(order)
+        self._next_expiry_s = None
+
+    def _drop_order(self, order: Order) -> None:
+        book = self.books[order.symbol]
+        if not book.positions and next(iter(book.orders)) == order.ticket:
+            self._symbols = None
+        book.drop_order(order)
+        self._next_expiry_s = None
+        if not book:
+            del self.books[order.symbol]
+
+    def _book_of(self, symbol: str) -> SymbolBook:
+        book = self.books.get(symbol)
+        if book is None:
+            book = self.books[symbol] = SymbolBook()
+        return book
 
     def _book(self, deal: Deal) -> None:
         self.deals.add(deal.ticket, deal)

@@ -28,7 +28,7 @@ class Dealer(Booking):
         Raises:
             NoRate: a profit cannot be converted to the account's currency.
         """
-        position = self._met(account, order)
+        position = self.met(account, order)
         if position is None:
             return self._open(account, symbol, order, volume, price, market_price)
         if position.is_buy == (order.type in BUY_TYPES):
@@ -38,11 +38,11 @@ class Dealer(Booking):
         return self._close(account, symbol, order, position, volume, price, market_price)
 
     @staticmethod
-    def _met(account: Account, order: Order) -> Position | None:
+    def met(account: Account, order: Order) -> Position | None:
+        """Return the position that a fill of an order changes; None: it opens one."""
         if account.netting:
             return next(iter(account.positions_on(order.symbol)), None)
-        wanted = order.position_id or order.ticket
-        return next((each for each in account.positions_on(order.symbol) if each.identifier == wanted), None)
+        return account.position_of(order.symbol, order.position_id or order.ticket)
 
     def _open(
         self, account: Account, symbol: Specification, order: Order, volume: float, price: float, market_price: float

@@ -15,11 +15,11 @@ import msgspec.structs
 from paper_terminal import constants as api
 from paper_terminal.accounts import Account
 from paper_terminal.booking import VOLUME_DIGITS, Moment, Origin, Tickets
-from paper_terminal.checks import BUY_TYPES, MARKET_TYPES, STOP_LIMIT_TYPES, STOP_TYPES
+from paper_terminal.checks import BUY_TYPES, MARKET_TYPES, STOP_LIMIT_TYPES
 from paper_terminal.dealing import Dealer
 from paper_terminal.ledger_records import Deal, Order, Position
 from paper_terminal.margin import Converter, NoRate, Quote
-from paper_terminal.matching import activated, fill_price, order_hit, stop_hit, trigger_price
+from paper_terminal.matching import activated, fill_price, goes_on, order_hit, stop_hit, trigger_price
 from paper_terminal.nightly import Nightly
 from paper_terminal.records import Records
 from paper_terminal.rehearsal import Rehearsal
@@ -170,26 +170,30 @@ class Engine:
             last = ticks.last_of(index, at, end)
             if last is not None:
                 self.quotes[name] = _quote_at(ticks, last)
-                self._reprice(name, self.quotes[name])
+                self._reprice(name)
         self._pass_time(int(ticks.times_ms[end - 1]))
         return end
 
     def _quiet(self, window: Ticks) -> int:
-        expiries = [o.time_expiration for a in self.accounts.values() for o in a.orders.values() if o.time_expiration]
+        expiries_s = [each.next_expiry_s for each in self.accounts.values() if each.next_expiry_s]
         before_ms = self._midnight_ms
-        if expiries:
-            before_ms = min(before_ms, self._rule.to_utc_ms(min(expiries) * 1000))
+        if expiries_s:
+            before_ms = min(before_ms, self._rule.to_utc_ms(min(expiries_s) * 1000))
         return quiet_ticks(
             window, self.accounts.values(), symbols=self.symbols, valuer=self.valuer, before_ms=before_ms
         )
 
-    def _reprice(self, name: str, quote: Quote) -> None:
+    def _reprice(self, name: str) -> None:
         for account in self.accounts.values():
-            for position in account.positions_on(name):
-                self.valuer.reprice(account, position)
-            for order in account.orders.values():
-                if order.symbol == name:
-                    order.price_current = quote.ask if order.type in BUY_TYPES else quote.bid
+            if name in account.books:
+                self._reprice_book(account, name)
+
+    def _reprice_book(self, account: Account, name: str) -> None:
+        """Bring the positions and orders of an account on a symbol to its present quote."""
+        book, quote = account.books[name], self.quotes[name]
+        self.valuer.reprice_positions(account, name, book.positions.values())
+        for order in book.orders.values():
+            order.price_current = quote.ask if order.type in BUY_TYPES else quote.bid
 
     def _take(self, ticks: Ticks, at: int) -> None:
         name, time_ms = ticks.names[ticks.owner[at]], int(ticks.times_ms[at])
@@ -220,37 +224,34 @@ class Engine:
             )
 
     def _on_quote(self, name: str) -> None:
-        quote = self.quotes[name]
+        quote, symbol = self.quotes[name], self.symbols[name]
         self._expire_orders()
         for account in self.accounts.values():
-            positions = account.positions_on(name)
-            orders = [each for each in account.orders.values() if each.symbol == name]
-            if not positions and not orders:
+            book = account.books.get(name)
+            if book is None:
                 continue
-            trades = self.trades(name)
-            for position in positions:
-                if not (trades and self._stopped(account, position, quote)):
-                    self.valuer.reprice(account, position)
-            for order in orders:
-                order.price_current = quote.ask if order.type in BUY_TYPES else quote.bid
-                if trades:
+            self._reprice_book(account, name)
+            if book.triggers.hit(symbol, quote) and self.trades(name):
+                orders = account.orders_on(name)
+                for position in account.positions_on(name):
+                    self._close_if_stopped(account, position, quote)
+                for order in orders:
                     self._check_order(account, order, quote)
             self._stop_out.enforce(account)
 
-    def _stopped(self, account: Account, position: Position, quote: Quote) -> bool:
+    def _close_if_stopped(self, account: Account, position: Position, quote: Quote) -> None:
         """Close a position whose stop or take profit is hit; a close that fails is tried again at the next tick."""
         hit = stop_hit(self.symbols[position.symbol], position, quote)
         if hit is None:
-            return False
+            return
         reason, price = hit
         symbol = self.symbols[position.symbol]
         word, level = ("sl", position.sl) if reason == api.DEAL_REASON_SL else ("tp", position.tp)
         comment = f"[{word} {level:.{symbol.digits}f}]"
         try:
             self.close(account, position, price=price, origin=self.server_origin(reason, position, comment))
-        except NoRate:
-            return False
-        return True
+        except NoRate:  # without a rate it stays open
+            return
 
     def server_origin(self, reason: int, position: Position, comment: str) -> Origin:
         """Return the origin of a deal that the server makes for a position."""
@@ -274,9 +275,7 @@ class Engine:
         if order.type in MARKET_TYPES:
             self._go_on_filling(account, order)
             return
-        # A stop that has begun to fill is a market order from then on.
-        begun = order.type in STOP_TYPES and order.state == api.ORDER_STATE_PARTIAL
-        if not (begun or order_hit(order, trigger_price(self.symbols[order.symbol], order, quote))):
+        if not (goes_on(order) or order_hit(order, trigger_price(self.symbols[order.symbol], order, quote))):
             return
         if order.type in STOP_LIMIT_TYPES:
             order.type, order.price_open, order.price_stoplimit = activated(order), order.price_stoplimit, 0.0
@@ -288,8 +287,7 @@ class Engine:
 
     def _activated(self, account: Account, order: Order, price: float) -> bool:
         """Execute a triggered order; False when it cannot be: no money, no liquidity, a hedge that is forbidden."""
-        opposite = any(each.is_buy != (order.type in BUY_TYPES) for each in account.positions_on(order.symbol))
-        if account.settings.hedge_prohibited and not account.netting and opposite:
+        if account.forbids(order.symbol, buy=order.type in BUY_TYPES):
             return False
         if not self.rehearsal.affords(account, order, volume=self.available(order), price=price):
             return False
@@ -299,10 +297,8 @@ class Engine:
         """Fill more of the rest of a market order; a closing one whose position has gone is cancelled."""
         closing = not account.netting and order.position_id not in {0, order.ticket}
         if closing:
-            held = sum(
-                each.volume for each in account.positions_on(order.symbol) if each.identifier == order.position_id
-            )
-            order.volume_current = min(order.volume_current, held)
+            position = account.position_of(order.symbol, order.position_id)
+            order.volume_current = min(order.volume_current, position.volume if position is not None else 0)
         volume = self.available(order)
         affordable = closing or self.rehearsal.affords(account, order, volume=volume, price=order.price_current)
         if volume <= 0 or not affordable:
@@ -358,13 +354,16 @@ class Engine:
             market_price = quote.bid if order.type in BUY_TYPES else quote.ask
         symbol = self.symbols[order.symbol]
         deal = self.dealer.fill(account, symbol, order, volume=volume, price=price, market_price=market_price)
-        for position in account.positions_on(order.symbol):
-            self.valuer.reprice(account, position)
+        self.valuer.reprice_positions(account, order.symbol, account.positions_on(order.symbol))
         return deal
 
     def _expire_orders(self) -> None:
-        now_s = self.moment().seconds if any(each.orders for each in self.accounts.values()) else 0
         for account in self.accounts.values():
+            if not account.next_expiry_s:
+                continue
+            now_s = self.moment().seconds
+            if now_s < account.next_expiry_s:
+                continue
             for order in list(account.orders.values()):
                 if 0 < order.time_expiration <= now_s:
                     self.dealer.cancel(account, order, api.ORDER_STATE_EXPIRED)

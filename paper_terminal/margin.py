@@ -49,6 +49,23 @@ class Quote(NamedTuple):
     last: float = 0.0
 
 
+class Closing(NamedTuple):
+    """What every position of a symbol that closes at one price gives."""
+
+    price: float
+    per_price: float
+    """Profit currency, per lot and a move of the price by 1."""
+    rate: float
+    """Of the profit currency in the account's."""
+    by_value: bool
+    """Whether the whole value counts, whatever it cost."""
+
+    def profit(self, *, buy: bool, volume: float, opened: float) -> float:
+        """Return the profit of a volume, unrounded."""
+        cost = 0.0 if self.by_value else opened
+        return (self.price - cost if buy else cost - self.price) * self.per_price * volume * self.rate
+
+
 class NoRate(Exception):
     """A currency cannot be converted: no chain of quoted symbols joins it to the account's."""
 
@@ -97,10 +114,19 @@ class Converter:
         Raises:
             NoRate: the profit's currency cannot be converted.
         """
-        if symbol.calc_mode == SYMBOL_CALC_MODE_SERV_COLLATERAL:
-            opened, closed = 0.0, closed * symbol.liquidity_rate
-        gain = (closed - opened if buy else opened - closed) * symbol.profit_per_price * volume
-        return gain * self._rate_at(symbol, symbol.currency_profit, to, closed)
+        return self.closing(symbol, closed, to).profit(buy=buy, volume=volume, opened=opened)
+
+    def closing(self, symbol: Specification, closed: float, to: str) -> Closing:
+        """Return what closing at a price gives in currency `to`.
+
+        Raises:
+            NoRate: the profit's currency cannot be converted.
+        """
+        by_value = symbol.calc_mode == SYMBOL_CALC_MODE_SERV_COLLATERAL
+        if by_value:
+            closed *= symbol.liquidity_rate
+        rate = self._rate_at(symbol, symbol.currency_profit, to, closed)
+        return Closing(closed, symbol.profit_per_price, rate, by_value)
 
     def margin(
         self,

@@ -186,12 +186,7 @@ class MarketFunctions(Functions):
         return True
 
     def _in_use(self, name: str) -> bool:
-        account = self.account
-        return (
-            name in self._charts
-            or bool(account.positions_on(name))
-            or any(each.symbol == name for each in account.orders.values())
-        )
+        return name in self._charts or name in self.account.books
 
     @serves
     def market_book_add(self, name: str) -> bool:

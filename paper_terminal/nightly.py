@@ -53,8 +53,8 @@ class Nightly:
         if quote is not None:
             closed, opened = reopening_prices(symbol, position, quote, charged)
             engine.dealer.reopen(account, symbol, position, closed=closed, opened=opened)
-            for each in account.positions_on(position.symbol):
-                engine.valuer.reprice(account, each)
+            name = position.symbol
+            engine.valuer.reprice_positions(account, name, account.positions_on(name))
 
     def _end_day(self, account: Account) -> None:
         symbols = self._engine.symbols

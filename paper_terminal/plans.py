@@ -122,27 +122,33 @@ class Planning:
     @staticmethod
     def _check_limits(account: Account, symbol: Specification, request: TradeRequest) -> None:
         """Refuse what exceeds the limits of volume (10034), positions (10040) or direction (10046)."""
-        buy = request.type in BUY_TYPES
-        held = sum(each.volume if each.is_buy == buy else -each.volume for each in account.positions_on(request.symbol))
-        if not account.netting:
-            held = sum(each.volume for each in account.positions_on(request.symbol) if each.is_buy == buy)
-        waiting = sum(
-            each.volume_current
-            for each in account.orders.values()
-            if each.symbol == request.symbol and (each.type in BUY_TYPES) == buy
-        )
-        if symbol.volume_limit and held + waiting + request.volume > symbol.volume_limit + VOLUME_EPSILON:
-            raise Refusal(api.TRADE_RETCODE_LIMIT_VOLUME)
-        limit, opened = account.settings.limit_positions, len(account.positions)
-        if account.netting:
-            opened -= bool(account.positions_on(request.symbol))
-        else:
-            opened += sum(each.type not in MARKET_TYPES for each in account.orders.values())
-        if limit and opened >= limit:
+        buy, name = request.type in BUY_TYPES, request.symbol
+        if symbol.volume_limit:
+            lots = _lots(account, name, buy=buy) + request.volume
+            if lots > symbol.volume_limit + VOLUME_EPSILON:
+                raise Refusal(api.TRADE_RETCODE_LIMIT_VOLUME)
+        limit = account.settings.limit_positions
+        if limit and _counted(account, name) >= limit:
             raise Refusal(api.TRADE_RETCODE_LIMIT_POSITIONS)
-        opposite = any(each.is_buy != buy for each in account.positions_on(request.symbol))
-        if account.settings.hedge_prohibited and not account.netting and opposite:
+        if account.forbids(name, buy=buy):
             raise Refusal(HEDGE_PROHIBITED)
+
+
+def _lots(account: Account, name: str, *, buy: bool) -> float:
+    """Return the lots held and waiting in one direction; on a netting account a position the other way counts less."""
+    positions = account.positions_on(name)
+    if account.netting:
+        held = sum(each.volume if each.is_buy == buy else -each.volume for each in positions)
+    else:
+        held = sum(each.volume for each in positions if each.is_buy == buy)
+    return held + sum(each.volume_current for each in account.orders_on(name) if (each.type in BUY_TYPES) == buy)
+
+
+def _counted(account: Account, name: str) -> int:
+    """Return how many positions count against one more on a symbol; on a hedging account pending orders do too."""
+    if account.netting:
+        return len(account.positions) - bool(account.positions_on(name))
+    return len(account.positions) + sum(each.type not in MARKET_TYPES for each in account.orders.values())
 
 
 def rounded(symbol: Specification, request: TradeRequest) -> TradeRequest:

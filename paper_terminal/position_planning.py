@@ -61,7 +61,7 @@ class PositionPlanning(Planning):
 
     @staticmethod
     def _require_no_closing_order(account: Account, position: Position) -> None:
-        for order in account.orders.values():
+        for order in account.orders_on(position.symbol):
             closing = order.position_id == position.identifier and order.type in MARKET_TYPES
             if closing and order.ticket != position.identifier:
                 raise Refusal(api.TRADE_RETCODE_CLOSE_ORDER_EXIST)
@@ -92,8 +92,7 @@ class PositionPlanning(Planning):
 
         def execute() -> Outcome:
             order, _ = self._engine.dealer.close_by(account, symbol, position, other, magic=request.magic)
-            for each in account.positions_on(name):
-                self._engine.valuer.reprice(account, each)
+            self._engine.valuer.reprice_positions(account, name, account.positions_on(name))
             return Outcome(0, order.ticket, volume, order.price_open, quote)
 
         return Plan(execute, lambda: self._engine.rehearsal.after_close_by(account, position.ticket, other.ticket))

@@ -57,13 +57,7 @@ class Rehearsal:
         Raises:
             NoRate: a profit or margin cannot be converted.
         """
-        copy = account.sketch(order.symbol)
-        tried = copy.orders.get(order.ticket) or msgspec.structs.replace(order)
-        quote = self._quotes[order.symbol]
-        market_price = quote.bid if order.type in BUY_TYPES else quote.ask
-        symbol = self._symbols[order.symbol]
-        self._dealer.fill(copy, symbol, tried, volume=volume, price=price, market_price=market_price)
-        return self._valuer.value(copy)
+        return self._filled(self._apart(account), order, volume=volume, price=price)
 
     def after_placing(self, account: Account, order: Order) -> Valuation:
         """Return the account's worth with one more order waiting.
@@ -71,9 +65,7 @@ class Rehearsal:
         Raises:
             NoRate: a profit or margin cannot be converted.
         """
-        copy = account.sketch(order.symbol)
-        copy.put_order(order)
-        return self._valuer.value(copy)
+        return self._placed(self._apart(account), order)
 
     def after_close_by(self, account: Account, ticket: int, other: int) -> Valuation:
         """Return the account's worth after two positions were closed by each other.
@@ -81,10 +73,9 @@ class Rehearsal:
         Raises:
             NoRate: a profit or margin cannot be converted.
         """
-        name = account.positions[ticket].symbol
-        copy = account.sketch(name)
+        copy = self._apart(account)
         pair = copy.positions[ticket], copy.positions[other]
-        self._dealer.close_by(copy, self._symbols[name], *pair, magic=0)
+        self._dealer.close_by(copy, self._symbols[pair[0].symbol], *pair, magic=0)
         return self._valuer.value(copy)
 
     def affords(self, account: Account, order: Order, *, volume: float, price: float) -> bool:
@@ -94,7 +85,7 @@ class Rehearsal:
         """
         try:
             before = self._valuer.value(account)
-            after = self.after_fill(account, order, volume=volume, price=price)
+            after = self._filled(account, order, volume=volume, price=price)
             extra = self._opening_extra(account, order, volume=volume, price=price)
         except NoRate:
             return False
@@ -103,10 +94,43 @@ class Rehearsal:
     def affords_placing(self, account: Account, order: Order) -> bool:
         """Tell whether equity covers the margin with one more order waiting."""
         try:
-            before, after = self._valuer.value(account), self.after_placing(account, order)
+            before, after = self._valuer.value(account), self._placed(account, order)
         except NoRate:
             return False
         return after.equity >= after.margin or after.margin <= before.margin
+
+    def _apart(self, account: Account) -> Account:
+        """Return a copy at the present quotes, with records of its own: looking ahead changes nothing."""
+        apart = account.apart()
+        self._valuer.reprice(apart)
+        return apart
+
+    def _filled(self, account: Account, order: Order, *, volume: float, price: float) -> Valuation:
+        """Return the worth after a fill of an account whose positions are at the present quotes."""
+        name = order.symbol
+        copy = account.sketch(name)
+        met = self._dealer.met(copy, order)
+        if met is not None:
+            copy.put_position(msgspec.structs.replace(met))
+        quote = self._quotes[name]
+        deal = self._dealer.fill(
+            copy,
+            self._symbols[name],
+            msgspec.structs.replace(order),
+            volume=volume,
+            price=price,
+            market_price=quote.bid if order.type in BUY_TYPES else quote.ask,
+        )
+        changed = copy.position_of(name, deal.position_id)
+        if changed is not None:
+            self._valuer.reprice_positions(copy, name, (changed,))
+        return self._valuer.value_as_priced(copy)
+
+    def _placed(self, account: Account, order: Order) -> Valuation:
+        """Return the worth with one more order waiting of an account whose positions are at the present quotes."""
+        copy = account.sketch(order.symbol)
+        copy.put_order(order)
+        return self._valuer.value_as_priced(copy)
 
     def _opening_extra(self, account: Account, order: Order, *, volume: float, price: float) -> float:
         symbol = self._symbols[order.symbol]

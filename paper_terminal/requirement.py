@@ -8,7 +8,6 @@ Orders that only close a position cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from paper_terminal import constants as api
@@ -30,9 +29,12 @@ class _Volume:
 
     __slots__ = ("_value", "lots")
 
-    def __init__(self) -> None:
-        self.lots = 0.0
-        self._value = 0.0
+    def __init__(self, lots: float = 0.0, value: float = 0.0) -> None:
+        self.lots = lots
+        self._value = value
+
+    def copy(self) -> _Volume:
+        return _Volume(self.lots, self._value)
 
     def add(self, lots: float, price: float) -> None:
         self.lots += lots
@@ -41,6 +43,40 @@ class _Volume:
     @property
     def price(self) -> float:
         return self._value / self.lots if self.lots else 0.0
+
+
+class Volumes:
+    """The lots on one symbol that margin is charged for: of positions by side, of orders that may open by type."""
+
+    def __init__(self, *, netting: bool) -> None:
+        """Begin with none, of a netting account or a hedging one."""
+        self.netting = netting
+        self.sides: dict[int, _Volume] = {kind: _Volume() for kind in _SIDES}
+        self.waiting: dict[int, _Volume] = {}
+
+    def copy(self) -> Volumes:
+        """Return volumes of their own."""
+        copied = Volumes(netting=self.netting)
+        copied.sides = {kind: each.copy() for kind, each in self.sides.items()}
+        copied.waiting = {kind: each.copy() for kind, each in self.waiting.items()}
+        return copied
+
+    def add_position(self, position: Position) -> None:
+        """Add a position's lots."""
+        self.sides[position.type].add(position.volume, position.price_open)
+
+    def add_order(self, order: Order) -> None:
+        """Add an order's lots, if it may open anything: on a hedging account one that names a position closes it."""
+        if self.netting or order.position_id in {0, order.ticket}:
+            volume = self.waiting.get(order.type)
+            if volume is None:
+                volume = self.waiting[order.type] = _Volume()
+            volume.add(order.volume_current, order.price_open)
+
+    @property
+    def priced(self) -> bool:
+        """Tell whether every mean price is above 0."""
+        return all(each.price > 0 for each in (*self.sides.values(), *self.waiting.values()) if each.lots)
 
 
 class Terms(NamedTuple):
@@ -78,8 +114,7 @@ class Reckoner:
     def requirement(
         self,
         symbol: Specification,
-        positions: Iterable[Position],
-        orders: Iterable[Order],
+        volumes: Volumes,
         terms: Terms,
         quote: Quote | None,
     ) -> Requirement:
@@ -88,14 +123,9 @@ class Reckoner:
         Raises:
             NoRate: the margin's currency cannot be converted.
         """
-        sides = {kind: _Volume() for kind in _SIDES}
-        for position in positions:
-            sides[position.type].add(position.volume, position.price_open)
+        sides = volumes.sides
         held = self._held(symbol, sides, terms, quote)
-        waiting: dict[int, _Volume] = {}
-        for order in orders:
-            if _opens(order, terms) and symbol.margin_rate_of(order.type):
-                waiting.setdefault(order.type, _Volume()).add(order.volume_current, order.price_open)
+        waiting = {kind: each for kind, each in volumes.waiting.items() if symbol.margin_rate_of(kind)}
         if not waiting:
             return Requirement(held, 0.0)
         charges = {kind: self._charge(symbol, each, terms, quote, kind=kind) for kind, each in waiting.items()}
@@ -103,6 +133,15 @@ class Reckoner:
             return Requirement(held, sum(charges.values()))
         together = self._larger_side(symbol, sides, waiting, charges, terms, quote)
         return Requirement(held, max(0.0, together - held))
+
+    def stands(self, symbol: Specification, volumes: Volumes, terms: Terms) -> bool:
+        """Tell whether a requirement is the same at all quotes."""
+        if symbol.calc_mode in SHARES:
+            return False
+        if symbol.margin_currency == terms.currency:
+            return True
+        own = {symbol.margin_currency, terms.currency} == {symbol.currency_base, symbol.currency_profit}
+        return own and volumes.priced
 
     def _held(self, symbol: Specification, sides: dict[int, _Volume], terms: Terms, quote: Quote | None) -> float:
         if terms.netting or symbol.margin_hedged_use_leg:
@@ -182,8 +221,3 @@ class Reckoner:
             size=size,
             maintenance=maintenance,
         )
-
-
-def _opens(order: Order, terms: Terms) -> bool:
-    """Tell whether an order may open something; on a hedging account one that names a position closes it."""
-    return terms.netting or order.position_id in {0, order.ticket}

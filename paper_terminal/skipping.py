@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from paper_terminal import constants as api
 from paper_terminal.accounts import Account
-from paper_terminal.checks import BUY_TYPES, LIMIT_TYPES, MARKET_TYPES
-from paper_terminal.ledger_records import Order, Position
-from paper_terminal.margin import EXCHANGE_MODES, NoRate
+from paper_terminal.margin import EXCHANGE_MODES, Closing, NoRate
+from paper_terminal.matching import Triggers
 from paper_terminal.records import Records
 from paper_terminal.specifications import Specification
 from paper_terminal.valuation import Valuer
@@ -97,32 +96,29 @@ def quiet_ticks(
         return quiet
     masks = {name: window.owner == index for index, name in enumerate(window.names)}
     for account in accounts:
-        for order in account.orders.values():
-            if order.type in MARKET_TYPES:
+        for name, book in account.books.items():
+            if book.triggers.always:
                 return 0
-            if order.symbol in masks:
-                quiet = min(quiet, _first(_order_hits(symbols[order.symbol], order, window), masks[order.symbol]))
-        for position in account.positions.values():
-            if position.symbol in masks and (position.sl or position.tp):
-                quiet = min(
-                    quiet, _first(_stop_hits(symbols[position.symbol], position, window), masks[position.symbol])
-                )
-        if (account.positions or account.orders) and not _safe(account, window, masks, symbols, valuer):
+            if name in masks:
+                quiet = min(quiet, _first_hit(book.triggers, symbols[name], window, masks[name]))
+        if account.books and not _safe(account, window, masks, valuer):
             return 0
     return quiet
 
 
-def _first(hits: Hits, mask: Hits) -> int:
+def _first_hit(triggers: Triggers, symbol: Specification, window: Ticks, mask: Hits) -> int:
+    """Return the index of the first tick at which something happens, the length where nothing does."""
+    hits = np.zeros(len(window), dtype=bool)
+    for prices, floor, ceiling in (
+        (window.bids, triggers.bid_floor, triggers.bid_ceiling),
+        (window.asks, triggers.ask_floor, triggers.ask_ceiling),
+    ):
+        if np.isfinite(floor):
+            hits |= _watched(symbol, prices, window) <= floor
+        if np.isfinite(ceiling):
+            hits |= _watched(symbol, prices, window) >= ceiling
     found = np.flatnonzero(hits & mask)
     return int(found[0]) if len(found) else len(hits)
-
-
-def _order_hits(symbol: Specification, order: Order, window: Ticks) -> Hits:
-    buy = order.type in BUY_TYPES
-    prices = _watched(symbol, window.asks if buy else window.bids, window)
-    falling = buy if order.type in LIMIT_TYPES else not buy
-    hits: Hits = prices <= order.price_open if falling else prices >= order.price_open
-    return hits
 
 
 def _watched(symbol: Specification, prices: NDArray[np.float64], window: Ticks) -> NDArray[np.float64]:
@@ -130,22 +126,10 @@ def _watched(symbol: Specification, prices: NDArray[np.float64], window: Ticks) 
     return np.where(window.lasts > 0, window.lasts, prices) if symbol.calc_mode in EXCHANGE_MODES else prices
 
 
-def _stop_hits(symbol: Specification, position: Position, window: Ticks) -> Hits:
-    prices = _watched(symbol, window.bids if position.is_buy else window.asks, window)
-    side = 1.0 if position.is_buy else -1.0
-    hits = np.zeros(len(prices), dtype=bool)
-    if position.sl:
-        hits |= (prices - position.sl) * side <= 0
-    if position.tp:
-        hits |= (prices - position.tp) * side >= 0
-    return hits
-
-
 def _safe(
     account: Account,
     window: Ticks,
     masks: Mapping[str, Hits],
-    symbols: Mapping[str, Specification],
     valuer: Valuer,
 ) -> bool:
     """Tell whether no tick of the window can bring the account to its stop-out level."""
@@ -160,10 +144,18 @@ def _safe(
     slack = spread**_LONGEST_CHAIN
     equity = account.balance + account.credit
     try:
-        for position in account.positions.values():
-            worst = (lows if position.is_buy else highs).get(position.symbol, position.price_current)
-            profit = valuer.profit_at(account, symbols[position.symbol], position, worst)
-            equity += position.swap + (profit * slack if profit < 0 else profit / slack)
+        equity += account.swap
+        for name, book in account.books.items():
+            for long, worst in ((True, lows.get(name)), (False, highs.get(name))):
+                closings: dict[float, Closing] = {}
+                for position in book.positions.values():
+                    if position.is_buy != long:
+                        continue
+                    price = position.price_current if worst is None else worst
+                    closing = closings.get(price) or valuer.closing(account, name, price)
+                    closings[price] = closing
+                    profit = closing.profit(buy=long, volume=position.volume, opened=position.price_open)
+                    equity += profit * slack if profit < 0 else profit / slack
         margin = valuer.margin(account) * slack
     except NoRate:
         return False

@@ -202,8 +202,7 @@ class Terminal(MarketFunctions):
         """Return the open positions at the present quotes."""
         account = self.account
         if self.connected:
-            for position in account.positions.values():
-                self._engine.valuer.reprice(account, position)
+            self._engine.valuer.reprice(account)
         return list(account.positions.values())
 
     @serves

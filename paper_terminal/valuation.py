@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
+from paper_terminal import constants as api
 from paper_terminal.accounts import Account
 from paper_terminal.ledger_records import Order, Position
-from paper_terminal.margin import Converter, NoRate, Quote
-from paper_terminal.matching import closing_price
-from paper_terminal.requirement import Reckoner, Terms
+from paper_terminal.margin import Closing, Converter, NoRate, Quote
+from paper_terminal.requirement import Reckoner, Requirement, Terms
 from paper_terminal.specifications import Specification
+from paper_terminal.symbol_book import Reckoned, SymbolBook
+
+_UNKNOWN: Final[Closing | None] = Closing(0.0, 0.0, 0.0, False)
 
 
 class Valuation(NamedTuple):
@@ -47,65 +50,76 @@ class Valuer:
         self._converter = converter
         self._reckoner = Reckoner(converter)
 
-    def reprice(self, account: Account, position: Position) -> None:
-        """Bring a position's price and profit up to date; without a quote or rate they stay as they were."""
-        quote = self._quotes.get(position.symbol)
+    def reprice(self, account: Account) -> None:
+        """Bring price and profit of all positions up to date; without a quote or rate they stay as they were."""
+        for name, book in account.books.items():
+            self.reprice_positions(account, name, book.positions.values())
+
+    def reprice_positions(self, account: Account, name: str, positions: Iterable[Position]) -> None:
+        """Bring price and profit of some positions on a symbol up to date, as `reprice` does."""
+        quote = self._quotes.get(name)
         if quote is None:
             return
-        price = closing_price(position, quote)
+        symbol, settings = self._symbols[name], account.settings
+        digits = settings.currency_digits
+        long = short = _UNKNOWN
+        for position in positions:
+            if position.type == api.POSITION_TYPE_BUY:
+                if long is _UNKNOWN:
+                    long = self._closing(symbol, quote.bid, settings.currency)
+                closing, market = long, quote.bid
+            else:
+                if short is _UNKNOWN:
+                    short = self._closing(symbol, quote.ask, settings.currency)
+                closing, market = short, quote.ask
+            if closing is None:
+                continue
+            # `Closing.profit`, written out: this is what a tick costs an account with a thousand positions.
+            price, per_price, rate, by_value = closing
+            cost = 0.0 if by_value else position.price_open
+            gain = price - cost if position.type == api.POSITION_TYPE_BUY else cost - price
+            position.profit = round(gain * per_price * position.volume * rate, digits)
+            position.price_current = market
+
+    def _closing(self, symbol: Specification, price: float, currency: str) -> Closing | None:
         try:
-            position.profit = account.money(
-                self._converter.profit(
-                    self._symbols[position.symbol],
-                    buy=position.is_buy,
-                    volume=position.volume,
-                    opened=position.price_open,
-                    closed=price,
-                    to=account.settings.currency,
-                )
-            )
+            return self._converter.closing(symbol, price, currency)
         except NoRate:
-            return
-        position.price_current = price
+            return None
 
     def quote(self, name: str) -> Quote | None:
         """Return a symbol's present quote."""
         return self._quotes.get(name)
 
-    def profit_at(self, account: Account, symbol: Specification, position: Position, price: float) -> float:
-        """Return what a position would be worth at a price, in the account's currency, unrounded.
+    def closing(self, account: Account, name: str, price: float) -> Closing:
+        """Return what closing positions on a symbol at a price gives, in the account's currency.
 
         Raises:
             NoRate: it cannot be converted.
         """
-        return self._converter.profit(
-            symbol,
-            buy=position.is_buy,
-            volume=position.volume,
-            opened=position.price_open,
-            closed=price,
-            to=account.settings.currency,
-        )
+        return self._converter.closing(self._symbols[name], price, account.settings.currency)
 
     def _margins(self, account: Account) -> tuple[float, float, float]:
         """Return the margin in use, the orders' part of it, and the positions' maintenance, unrounded."""
         total = waiting = maintenance = 0.0
         terms = _terms(account)
-        held: dict[str, list[Position]] = {}
-        waits: dict[str, list[Order]] = {}
-        for position in account.positions.values():
-            held.setdefault(position.symbol, []).append(position)
-        for order in account.orders.values():
-            waits.setdefault(order.symbol, []).append(order)
-        for name in dict.fromkeys((*held, *waits)):  # in an order of their own, so that sums are the same in every run
+        for name in account.symbols:
             symbol = self._symbols[name]
-            need = self._reckoner.requirement(
-                symbol, held.get(name, ()), waits.get(name, ()), terms, self._quotes.get(name)
-            )
+            need = self._requirement(symbol, name, account.books[name], terms)
             total += need.positions + need.orders
             waiting += need.orders
             maintenance += need.positions if symbol.margin_maintenance else 0.0
         return total, waiting, maintenance
+
+    def _requirement(self, symbol: Specification, name: str, book: SymbolBook, terms: Terms) -> Requirement:
+        known = book.reckoned
+        if known is not None and known.symbol is symbol and known.terms == terms:
+            return known.requirement
+        volumes = book.volumes(netting=terms.netting)
+        need = self._reckoner.requirement(symbol, volumes, terms, self._quotes.get(name))
+        if self._reckoner.stands(symbol, volumes, terms):
+            book.reckoned = Reckoned(symbol, terms, need)
+        return need
 
     def margin(self, account: Account) -> float:
         """Return the margin of an account's positions and orders.
@@ -131,8 +145,7 @@ class Valuer:
         Raises:
             NoRate: a margin currency cannot be converted.
         """
-        for position in account.positions.values():
-            self.reprice(account, position)
+        self.reprice(account)
         return self.value_as_priced(account)
 
     def value_as_priced(self, account: Account) -> Valuation:
@@ -141,11 +154,13 @@ class Valuer:
         Raises:
             NoRate: a margin currency cannot be converted.
         """
-        profit = account.money(sum((each.profit for each in account.positions.values()), 0.0))
-        swap = sum((each.swap for each in account.positions.values()), 0.0)
-        equity = account.money(account.balance + account.credit + profit + swap)
-        total, waiting, maintenance = (account.money(each) for each in self._margins(account))
-        return Valuation(account.balance, profit, equity, total, waiting, maintenance)
+        digits = account.settings.currency_digits
+        profit = round(sum((each.profit for each in account.positions.values()), 0.0), digits)
+        equity = round(account.balance + account.credit + profit + account.swap, digits)
+        total, waiting, maintenance = self._margins(account)
+        return Valuation(
+            account.balance, profit, equity, round(total, digits), round(waiting, digits), round(maintenance, digits)
+        )
 
 
 def _terms(account: Account) -> Terms:
