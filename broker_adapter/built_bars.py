@@ -31,6 +31,7 @@ class BarsFromTicks:
         self,
         history: History,
         request: GetRates,
+        client: str,
         timeframe: Timeframe,
         broker: str,
         to_ms: int,
@@ -39,6 +40,7 @@ class BarsFromTicks:
     ) -> None:
         self._history = history
         self._request = request
+        self._client = client
         self._timeframe = timeframe
         self._broker = broker
         self._to_ms = to_ms
@@ -73,7 +75,7 @@ class BarsFromTicks:
     def _read(self, from_ms: int, skip: int) -> None:
         # The bar that contains `to_ms` needs the ticks up to its end.
         end_ms = self._to_ms + self._timeframe.milliseconds
-        self._history.read_ticks(self._broker, from_ms, end_ms, skip, self._on_page, self._on_error)
+        self._history.read_ticks(self._client, self._broker, from_ms, end_ms, skip, self._on_page, self._on_error)
 
     def _on_page(self, page: TickPage) -> None:
         clock = self._history.clock

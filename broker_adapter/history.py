@@ -14,6 +14,7 @@ import numpy as np
 
 from broker_adapter.api_types import ApiDeal, ApiOrder
 from broker_adapter.built_bars import BarsFromTicks
+from broker_adapter.bulk_turns import BulkTurns
 from broker_adapter.connection import Connection
 from broker_adapter.conversion import deal_from, order_from
 from broker_adapter.link_messages import AnyCommand, Call, HistoryPage, LinkRole, ReadHistory, ReadTicks, TickPage
@@ -52,7 +53,10 @@ _LARGEST_TICKET = 2**63 - 1
 
 
 class History:
-    """Answers the bulk queries; every method calls back exactly once."""
+    """Answers the bulk queries; every method calls back exactly once.
+
+    `client` is who asks: the name of a key. Clients get their pages in turn.
+    """
 
     def __init__(
         self,
@@ -71,11 +75,11 @@ class History:
         self._begins = begins
         self._connection = connection
         self._clock = clock
-        self._deadline_s = settings.deadlines.bulk_s
+        self._turns = BulkTurns(loop, connection, deadline_s=settings.deadlines.bulk_s)
         self._broker_name = broker_name
         self._canonical = canonical
 
-    def ticks(self, request: GetTicks, on_reply: OnReply, on_error: OnError) -> None:
+    def ticks(self, request: GetTicks, client: str, on_reply: OnReply, on_error: OnError) -> None:
         """Answer a page of ticks.
 
         Raises:
@@ -106,9 +110,9 @@ class History:
                 )
             )
 
-        self._ask(command, answer, on_error)
+        self._ask(client, command, answer, on_error)
 
-    def missed_ticks(self, request: GetMissedTicks, on_reply: OnReply, on_error: OnError) -> None:
+    def missed_ticks(self, request: GetMissedTicks, client: str, on_reply: OnReply, on_error: OnError) -> None:
         """Answer a page of the ticks between a place in the history and the first tick of a life of the adapter.
 
         Raises:
@@ -145,9 +149,9 @@ class History:
                 on_reply(msgspec.structs.replace(at_begin, records=utc))
 
         # The last rule that was measured will do: what is asked for was published under it.
-        self._ask(command, answer, on_error, remembered_clock=True)
+        self._ask(client, command, answer, on_error, remembered_clock=True)
 
-    def history_orders(self, request: GetHistoryOrders, on_reply: OnReply, on_error: OnError) -> None:
+    def history_orders(self, request: GetHistoryOrders, client: str, on_reply: OnReply, on_error: OnError) -> None:
         """Answer final orders of a range.
 
         Raises:
@@ -164,9 +168,9 @@ class History:
 
             in_slices(self._loop, page.orders, self._order_converter(), reply, on_error)
 
-        self._ask(self._history_command("orders", request.from_ms, request.to_ms), answer, on_error)
+        self._ask(client, self._history_command("orders", request.from_ms, request.to_ms), answer, on_error)
 
-    def deals(self, request: GetDeals, on_reply: OnReply, on_error: OnError) -> None:
+    def deals(self, request: GetDeals, client: str, on_reply: OnReply, on_error: OnError) -> None:
         """Answer deals of a range, or of one position.
 
         Raises:
@@ -175,7 +179,7 @@ class History:
         if not 0 <= request.position_id <= _LARGEST_TICKET:
             raise ValidationFailed(f"position_id is {request.position_id}: no such number", {"field": "position_id"})
         if request.position_id:
-            self._position_deals(request, on_reply, on_error)
+            self._position_deals(request, client, on_reply, on_error)
             return
         self._check_range(request.from_ms, request.to_ms)
 
@@ -188,9 +192,9 @@ class History:
 
             in_slices(self._loop, page.deals, self._deal_converter(), reply, on_error)
 
-        self._ask(self._history_command("deals", request.from_ms, request.to_ms), answer, on_error)
+        self._ask(client, self._history_command("deals", request.from_ms, request.to_ms), answer, on_error)
 
-    def _position_deals(self, request: GetDeals, on_reply: OnReply, on_error: OnError) -> None:
+    def _position_deals(self, request: GetDeals, client: str, on_reply: OnReply, on_error: OnError) -> None:
         def answer(result: LinkResult) -> None:
             def reply(deals: list[Deal]) -> None:
                 deals.sort(key=lambda deal: (deal.time_ms, deal.ticket))
@@ -198,9 +202,9 @@ class History:
 
             in_slices(self._loop, result.decode(tuple[ApiDeal, ...]), self._deal_converter(), reply, on_error)
 
-        self._ask(Call("history_deals_get", (), {"position": request.position_id}), answer, on_error)
+        self._ask(client, Call("history_deals_get", (), {"position": request.position_id}), answer, on_error)
 
-    def rates(self, request: GetRates, on_reply: OnReply, on_error: OnError) -> None:
+    def rates(self, request: GetRates, client: str, on_reply: OnReply, on_error: OnError) -> None:
         """Answer completed bars.
 
         Raises:
@@ -217,7 +221,7 @@ class History:
             self._check_range(request.from_ms, to_ms)
         self._need_clock()
         if timeframe.mt5_code is None:
-            BarsFromTicks(self, request, timeframe, broker, to_ms, on_reply, on_error).start()
+            BarsFromTicks(self, request, client, timeframe, broker, to_ms, on_reply, on_error).start()
             return
         if request.count:
             # One more than asked for: the newest is the one being formed.
@@ -248,14 +252,21 @@ class History:
                 )
             )
 
-        self._ask(command, answer, on_error)
+        self._ask(client, command, answer, on_error)
 
     def read_ticks(
-        self, broker: str, from_ms: int, to_ms: int, skip: int, on_page: Callable[[TickPage], None], on_error: OnError
+        self,
+        client: str,
+        broker: str,
+        from_ms: int,
+        to_ms: int,
+        skip: int,
+        on_page: Callable[[TickPage], None],
+        on_error: OnError,
     ) -> None:
         """Read a page of ticks (server time in the page) for building bars."""
         command = ReadTicks(broker, self._server_ms(from_ms), self._server_ms(to_ms), skip, MAX_PAGE)
-        self._ask(command, lambda result: on_page(result.decode(TickPage)), on_error)
+        self._ask(client, command, lambda result: on_page(result.decode(TickPage)), on_error)
 
     @property
     def clock(self) -> ServerClock:
@@ -289,6 +300,7 @@ class History:
 
     def _ask(
         self,
+        client: str,
         command: AnyCommand,
         answer: Callable[[LinkResult], None],
         on_error: OnError,
@@ -303,7 +315,7 @@ class History:
             except BusError as error:
                 on_error(error)
 
-        self._connection.call(LinkRole.BULK, command, on_result, deadline_s=self._deadline_s)
+        self._turns.ask(client, command, on_result)
 
     def _need_clock(self, *, remembered: bool = False) -> None:
         if not self._connection.attached(LinkRole.BULK):

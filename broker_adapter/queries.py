@@ -353,13 +353,13 @@ def _number(result: LinkResult, caller: Caller) -> float | None:
 
 
 def _later(
-    ask: Callable[[R, OnReply, OnError], None],
+    ask: Callable[[R, str, OnReply, OnError], None],
     finish: Callable[[Reply, OnReply, OnError], None] = lambda reply, on_reply, _on_error: on_reply(reply),
 ) -> Callable[[R, Caller], Reply | None]:
     """Return a handler that answers through the caller when the terminal has answered."""
 
     def handle(asked: R, caller: Caller) -> Reply | None:
-        ask(asked, lambda reply: finish(reply, caller.reply, caller.fail), caller.fail)
+        ask(asked, caller.name, lambda reply: finish(reply, caller.reply, caller.fail), caller.fail)
         return None
 
     return handle

@@ -65,8 +65,20 @@ def test_one_shared_link_plays_all_roles(tmp_path: Path) -> None:
         assert not rig.links.isolated
         rig.attach(TRADE)
         assert rig.call(BULK, Call("symbols_total")).ok
+        assert psutil.Process(rig.links.pids()[BULK]).nice() == psutil.Process().nice()
     finally:
         rig.close()
+
+
+def test_only_the_bulk_link_lets_others_go_first(attached: Rig) -> None:
+    """History can wait where ticks and orders cannot; on Windows the priority is a class, elsewhere a number."""
+    own = psutil.Process().nice()
+    levels = {role: psutil.Process(pid).nice() for role, pid in attached.links.pids().items()}
+    assert levels[TRADE] == levels[FEED] == own
+    if sys.platform == "win32":
+        assert levels[BULK] == psutil.BELOW_NORMAL_PRIORITY_CLASS
+    else:
+        assert levels[BULK] == min(own + 10, 19)
 
 
 def test_failure_carries_the_last_error(attached: Rig) -> None:
