@@ -229,7 +229,7 @@ class RiskGate:
             symbol_volume=sum(on_symbol) + sum(i.volume for i in opening if i.symbol == order.symbol),
             orders_last_minute=len(self._accepted_ns),
             daily_loss=self.daily_loss(account) if self._limits.max_daily_loss else 0.0,
-            spread_points=None if quote is None or point <= 0 else round((quote.ask - quote.bid) / point),
+            spread_points=_spread_points(quote, point),
             price_age_ms=max(ages) if ages else None,
             unknown_outcome=any(i.symbol == order.symbol and i.state in UNDECIDED for i in exposure.intents),
         )
@@ -279,6 +279,14 @@ class RiskGate:
                 self._deposits[deal.ticket] = (deal.time_ms, deal.profit)
         if read.history_from_ms <= from_ms:
             self._deposits_from_ms = from_ms  # from there on all are known: the reads that follow overlap
+
+
+def _spread_points(quote: Quote | None, point: float) -> int | None:
+    """Return the spread of a quote; None where it cannot be computed from what the broker tells."""
+    if quote is None or not point > 0:
+        return None
+    points = (quote.ask - quote.bid) / point
+    return round(points) if math.isfinite(points) else None
 
 
 def _positions_beside(

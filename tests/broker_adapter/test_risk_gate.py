@@ -201,6 +201,16 @@ def test_prices_too_old_or_too_wide_refuse_new_exposure_only(opened: Opened) -> 
     assert check(gate, server_time_known=False) == "server_time"
 
 
+@pytest.mark.parametrize(("bid", "ask"), [(math.nan, 1.1), (1.1, math.inf), (1.1, 1e308)])
+def test_a_spread_that_cannot_be_computed_is_not_known(opened: Opened, bid: float, ask: float) -> None:
+    quote = Quote("EURUSD", MIDNIGHT + 1000, bid, ask)
+    gate = RiskGate(Risk(max_spread_points=20), opened.journal)
+    assert check(gate, quote=quote) == "spread"
+    assert check(gate, CLOSE, quote=quote) == ""
+    uses = gate.symbol_uses("EURUSD", ACCOUNT, Exposure(positions=(), intents=()), quote, 1e-5, MIDNIGHT)
+    assert [use.used for use in uses if use.name == "spread"] == [None]
+
+
 def test_the_days_loss_counts_from_midnight_without_deposits(opened: Opened) -> None:
     gate = RiskGate(Risk(max_daily_loss=100.0), opened.journal)
     assert math.isnan(gate.daily_loss(ACCOUNT))
