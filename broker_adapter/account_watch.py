@@ -85,6 +85,13 @@ class AccountWatch:
         """The account as last read."""
         return None if self.last is None else self.last.account
 
+    @property
+    def misses_something(self) -> bool:
+        """Whether a position or active order that was told is not in the last read, and not known to be gone."""
+        shown = {position.identifier for position in self.positions}
+        active = {order.ticket for order in self.orders}
+        return not (self._published.positions.keys() <= shown and self._published.orders.keys() <= active)
+
     def note_unknown(self, number: int) -> None:
         """Note that from now on nothing of ours can reach the terminal for this intent."""
         self._unknown_since_ns[number] = self._clock.monotonic_ns()

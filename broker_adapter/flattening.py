@@ -25,6 +25,8 @@ from protocol.messages import AlertEvent, Order, Position
 
 INCOMPLETE_S = 30.0
 """A person is told of what is still open after so long."""
+GONE_S = 5.0
+"""A terminal that has just connected may show empty lists: what was there counts as closed after so long without it."""
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 60.0
 _CLOSED_PAUSE_S = 300.0
@@ -47,12 +49,15 @@ class Flatten(msgspec.Struct, frozen=True):
         serial: Tells its orders from those of others.
         since_ms: Market time of its beginning.
         alerted: Whether a person was told that it takes long.
+        server, login: The account it is meant for; empty until one is known.
     """
 
     strategy: str
     serial: str
     since_ms: int
     alerted: bool = False
+    server: str = ""
+    login: int = 0
 
 
 class _Attempts(msgspec.Struct):
@@ -92,15 +97,19 @@ class Flattening:
                 stored = msgspec.json.decode(value.encode("utf-8"), type=Flatten)
                 self._open[stored.strategy] = stored
         self._began_ns = {strategy: clock.monotonic_ns() for strategy in self._open}
+        self._empty_since_ns: dict[str, int] = {}
 
     def begin(self, batch: Batch, *, strategy: str, serial: str) -> None:
         """Flatten what is of `strategy` (empty: all of ours) from now on; what makes it survive goes into `batch`.
 
-        One that is under way goes on.
+        One that is under way goes on, unless it is another account's.
         """
-        if strategy not in self._open:
+        under_way = self._open.get(strategy)
+        if under_way is None or self._is_elsewhere(under_way):
             self._began_ns[strategy] = self._clock.monotonic_ns()
-            self._put(batch, Flatten(strategy, serial, self._desk.now_ms))
+            account = self._desk.account
+            server, login = ("", 0) if account is None else (account.server, account.login)
+            self._put(batch, Flatten(strategy, serial, self._desk.now_ms, server=server, login=login))
 
     def end(self, batch: Batch, *, strategy: str) -> None:
         """Leave open what is still open."""
@@ -157,6 +166,8 @@ class Flattening:
 
     def left(self, flatten: Flatten) -> tuple[str, ...]:
         """Return for people what of `flatten` is still open, the obstacle to all of it first."""
+        if self._is_elsewhere(flatten):
+            return (f"the terminal is on another account than {flatten.login} at {flatten.server}",)
         found = [self._obstacle] if self._obstacle else []
         serial = flatten.serial
         found += [
@@ -175,22 +186,52 @@ class Flattening:
     # --- Attempts -----------------------------------------------------------------------------------------------
 
     def _step(self, flatten: Flatten) -> None:
+        strategy = flatten.strategy
         try:
             self._desk.check_ready()
             self._check_armed()
         except BusError as error:
             self._obstacle = error.text
+            self._empty_since_ns.pop(strategy, None)
             return
         self._obstacle = ""
-        strategy = flatten.strategy
+        if self._is_elsewhere(flatten):
+            return  # what is open there stays to be closed: this account says nothing about it
+        flatten = self._bound(flatten)
         positions, orders = list(self._positions(strategy)), list(self._orders(strategy))
         if not positions and not orders and not self.may_open(strategy):
-            self._finish(flatten)
+            if self._stays_empty(strategy):
+                self._finish(flatten)
             return
+        self._empty_since_ns.pop(strategy, None)
         for position in positions:
             self._try(f"{flatten.serial}:{position.identifier}", position, partial(self._closes_of, position))
         for order in orders:
             self._try(f"{flatten.serial}:order:{order.ticket}", order, partial(self._removal_of, order))
+
+    def _is_elsewhere(self, flatten: Flatten) -> bool:
+        account = self._desk.account
+        return account is not None and (flatten.server, flatten.login) not in {
+            ("", 0),
+            (account.server, account.login),
+        }
+
+    def _bound(self, flatten: Flatten) -> Flatten:
+        """Return it with the account it is meant for: the first one it is seen on."""
+        account = self._desk.account
+        if flatten.login or account is None:
+            return flatten
+        bound = msgspec.structs.replace(flatten, server=account.server, login=account.login)
+        batch = Batch()
+        self._put(batch, bound)
+        self._desk.ledger.commit(batch)
+        return bound
+
+    def _stays_empty(self, strategy: str) -> bool:
+        """Whether what is not shown is gone, rather than not shown yet."""
+        now_ns = self._clock.monotonic_ns()
+        since_ns = self._empty_since_ns.setdefault(strategy, now_ns)
+        return not self._desk.misses_something or now_ns - since_ns >= GONE_S * 1e9
 
     def _check_armed(self) -> None:
         account = self._desk.account
@@ -317,6 +358,7 @@ class Flattening:
         if not self._journal.has_room:
             return
         self._attempts = {n: a for n, a in self._attempts.items() if not n.startswith(f"{flatten.serial}:")}
+        self._empty_since_ns.pop(flatten.strategy, None)
         batch = Batch()
         self._alert(batch, flatten, "flattened", "warning", f"{_whose(flatten)} closed: nothing of it is open any more")
         self.end(batch, strategy=flatten.strategy)

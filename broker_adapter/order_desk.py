@@ -134,6 +134,11 @@ class OrderDesk:
         return self._watch.orders
 
     @property
+    def misses_something(self) -> bool:
+        """Whether a position or active order that was told is not in the last read, and not known to be gone."""
+        return self._watch.misses_something
+
+    @property
     def in_flight(self) -> bool:
         """Whether an order is with the terminal, or on its way there."""
         # One that was answered some time ago, and whose effect no read shows, is with nobody: a terminal that hung

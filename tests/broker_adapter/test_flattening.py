@@ -12,8 +12,8 @@ from broker_adapter.flattening import INCOMPLETE_S
 from broker_adapter.link_messages import Send, SendOutcome
 from broker_adapter.link_results import LinkResult
 from market.risk import TradingMode
-from protocol.messages import AlertEvent, Done, SetTradingMode
-from tests.broker_adapter.fake_broker import World, answered, result
+from protocol.messages import AlertEvent, Done, SetTradingMode, SubmitOrder
+from tests.broker_adapter.fake_broker import LOGIN, SERVER, World, answered, result
 from tests.broker_adapter.test_order_service import Requests, buy
 
 FLATTEN = SetTradingMode(1, "halted", flatten=True)
@@ -190,3 +190,63 @@ def test_a_position_of_a_symbol_that_is_not_followed_is_named(world: World, requ
     world.settle()
     requests.ask(world, FLATTEN)
     assert "no symbol GBPUSD" in requests.flattening.status()[0]
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_lists_that_are_empty_for_a_moment_do_not_end_it(world: World, requests: Requests, *, pending: bool) -> None:
+    if pending:
+        world.ask(SubmitOrder(1, "a", "confluence", 5000, "EURUSD", "buy", type="limit", volume=0.1, price=1.05))
+        world.settle()
+    else:
+        buy(world, "a")
+    world.attached = False
+    requests.ask(world, FLATTEN)
+    broker = world.broker
+    positions, active = dict(broker.positions), dict(broker.active)
+    assert positions or active
+    broker.positions.clear()  # a terminal that has just connected
+    broker.active.clear()
+    world.attached = True
+    again = restart(world)
+    world.wait(2)
+    assert again.flattening.status()
+    broker.positions.update(positions)
+    broker.active.update(active)
+    world.wait(5)
+    assert not (broker.positions or broker.active)
+    assert alerts(world) == ["flattened"]
+
+
+def test_what_vanishes_for_good_without_a_trace_ends_it(world: World, requests: Requests) -> None:
+    world.ask(SubmitOrder(1, "a", "confluence", 5000, "EURUSD", "buy", type="limit", volume=0.1, price=1.05))
+    world.settle()
+    world.attached = False
+    requests.ask(world, FLATTEN)
+    world.broker.active.clear()
+    world.attached = True
+    world.wait(4)
+    assert requests.flattening.status()
+    world.wait(4)
+    assert requests.flattening.status() == ()
+
+
+def test_another_account_does_not_end_it(world: World, requests: Requests) -> None:
+    buy(world, "a")
+    world.attached = False
+    requests.ask(world, FLATTEN)
+    held = dict(world.broker.positions)
+    world.attached = True
+    world.broker.positions.clear()
+    world.broker.login = LOGIN + 1
+    there = restart(world)
+    world.wait(60)
+    assert there.flattening.status() == (
+        f"everything of ours is being closed: the terminal is on another account than {LOGIN} at {SERVER}",
+    )
+    world.broker.login = LOGIN
+    world.broker.positions.update(held)
+    back = restart(world)
+    world.wait(5)
+    assert not world.broker.positions
+    assert back.flattening.status() == ()
+    assert alerts(world).count("flattened") == 1
