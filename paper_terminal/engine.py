@@ -65,6 +65,8 @@ class Engine:
         self.now_ms = now_ms
         self.is_open = is_open
         self._rule = ServerTimeRule(settings.server_time)
+        self._moment_of_ms: int | None = None
+        self._moment = Moment(0, 0)
         self._midnight_ms = self._next_midnight_ms(now_ms)
         self._store = store
         self._changes: list[Change] = []
@@ -92,8 +94,10 @@ class Engine:
 
     def moment(self) -> Moment:
         """Return the present moment on the server's clock."""
-        server_ms = self._rule.to_server_ms(self.now_ms)
-        return Moment(server_ms // 1000, server_ms)
+        if self._moment_of_ms != self.now_ms:
+            server_ms = self._rule.to_server_ms(self.now_ms)
+            self._moment_of_ms, self._moment = self.now_ms, Moment(server_ms // 1000, server_ms)
+        return self._moment
 
     def open_account(self, settings: AccountSettings, loaded: Loaded) -> Account:
         """Take over an account; one without any deal receives its deposit."""

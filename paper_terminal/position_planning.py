@@ -11,6 +11,7 @@ from paper_terminal.ledger_records import Position, TradeRequest
 from paper_terminal.matching import closing_price
 from paper_terminal.plans import Outcome, Plan, Planning
 from paper_terminal.retcodes import Refusal
+from paper_terminal.valuation import Valuation
 
 
 class PositionPlanning(Planning):
@@ -44,9 +45,6 @@ class PositionPlanning(Planning):
         )
         # A profit that cannot be converted is found here, before anything changes.
         self._engine.dealer.profit(account, symbol, position, volume=request.volume, price=price)
-        trial = self._engine.rehearsal.market_order(
-            name, kind=request.type, volume=request.volume, price=price, position_id=position.identifier
-        )
 
         def execute() -> Outcome:
             self._require_liquidity(symbol, request)
@@ -54,10 +52,14 @@ class PositionPlanning(Planning):
             order = self._engine.dealer.closing_order(position, volume=request.volume, price=agreed, origin=origin)
             return self._executed(account, order, agreed, quote)
 
-        return Plan(
-            execute,
-            lambda: self._engine.rehearsal.after_fill(account, trial, volume=request.volume, price=price),
-        )
+        def preview() -> Valuation:
+            rehearsal, volume = self._engine.rehearsal, request.volume
+            trial = rehearsal.market_order(
+                name, kind=request.type, volume=volume, price=price, position_id=position.identifier
+            )
+            return rehearsal.after_fill(account, trial, volume=volume, price=price)
+
+        return Plan(execute, preview)
 
     @staticmethod
     def _require_no_closing_order(account: Account, position: Position) -> None:

@@ -84,20 +84,25 @@ class Rehearsal:
         What the volume costs to open counts, also where holding it costs less.
         """
         try:
-            before = self._valuer.value(account)
+            before = self._margin_before(account)
             after = self._filled(account, order, volume=volume, price=price)
             extra = self._opening_extra(account, order, volume=volume, price=price)
         except NoRate:
             return False
-        return after.equity >= after.margin + extra or after.margin <= before.margin
+        return after.equity >= after.margin + extra or after.margin <= before
 
     def affords_placing(self, account: Account, order: Order) -> bool:
         """Tell whether equity covers the margin with one more order waiting."""
         try:
-            before, after = self._valuer.value(account), self._placed(account, order)
+            before, after = self._margin_before(account), self._placed(account, order)
         except NoRate:
             return False
-        return after.equity >= after.margin or after.margin <= before.margin
+        return after.equity >= after.margin or after.margin <= before
+
+    def _margin_before(self, account: Account) -> float:
+        """Bring the account to the present quotes, and return its margin."""
+        self._valuer.reprice(account)
+        return self._valuer.margin(account)
 
     def _apart(self, account: Account) -> Account:
         """Return a copy at the present quotes, with records of its own: looking ahead changes nothing."""

@@ -94,7 +94,9 @@ def quiet_ticks(
     quiet = int(np.searchsorted(window.times_ms, before_ms, side="left"))
     if not any(account.positions or account.orders for account in accounts):
         return quiet
-    masks = {name: window.owner == index for index, name in enumerate(window.names)}
+    masks: dict[str, Hits | None] = dict.fromkeys(window.names)
+    if len(masks) > 1:
+        masks = {name: window.owner == index for index, name in enumerate(window.names)}
     for account in accounts:
         for name, book in account.books.items():
             if book.triggers.always:
@@ -106,8 +108,11 @@ def quiet_ticks(
     return quiet
 
 
-def _first_hit(triggers: Triggers, symbol: Specification, window: Ticks, mask: Hits) -> int:
-    """Return the index of the first tick at which something happens, the length where nothing does."""
+def _first_hit(triggers: Triggers, symbol: Specification, window: Ticks, mask: Hits | None) -> int:
+    """Return the index of the first tick at which something happens, the length where nothing does.
+
+    The symbol's own ticks are those of `mask`, shape (n,); None: all.
+    """
     hits = np.zeros(len(window), dtype=bool)
     for prices, floor, ceiling in (
         (window.bids, triggers.bid_floor, triggers.bid_ceiling),
@@ -117,7 +122,7 @@ def _first_hit(triggers: Triggers, symbol: Specification, window: Ticks, mask: H
             hits |= _watched(symbol, prices, window) <= floor
         if np.isfinite(ceiling):
             hits |= _watched(symbol, prices, window) >= ceiling
-    found = np.flatnonzero(hits & mask)
+    found = np.flatnonzero(hits if mask is None else hits & mask)
     return int(found[0]) if len(found) else len(hits)
 
 
@@ -129,14 +134,15 @@ def _watched(symbol: Specification, prices: NDArray[np.float64], window: Ticks) 
 def _safe(
     account: Account,
     window: Ticks,
-    masks: Mapping[str, Hits],
+    masks: Mapping[str, Hits | None],
     valuer: Valuer,
 ) -> bool:
     """Tell whether no tick of the window can bring the account to its stop-out level."""
     spread, lows, highs = 1.0, {}, {}
     for name, mask in masks.items():
-        if mask.any():
-            lows[name], highs[name] = float(window.bids[mask].min()), float(window.asks[mask].max())
+        bids, asks = (window.bids, window.asks) if mask is None else (window.bids[mask], window.asks[mask])
+        if len(bids):
+            lows[name], highs[name] = float(bids.min()), float(asks.max())
             quote = valuer.quote(name)
             if quote is not None:
                 lows[name], highs[name] = min(lows[name], quote.bid), max(highs[name], quote.ask)

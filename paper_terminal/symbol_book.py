@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from paper_terminal.ledger_records import Order, Position
 from paper_terminal.matching import Triggers
-from paper_terminal.requirement import Requirement, Terms, Volumes
+from paper_terminal.requirement import Requirement, Volumes
+from paper_terminal.settings import AccountSettings
 from paper_terminal.specifications import Specification
 
 
@@ -19,7 +20,7 @@ class Reckoned(NamedTuple):
     """A margin that stands until the book changes, whatever the quotes, and what it was reckoned by."""
 
     symbol: Specification
-    terms: Terms
+    settings: AccountSettings
     requirement: Requirement
 
 

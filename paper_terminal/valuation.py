@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 from paper_terminal import constants as api
@@ -11,9 +11,9 @@ from paper_terminal.ledger_records import Order, Position
 from paper_terminal.margin import Closing, Converter, NoRate, Quote
 from paper_terminal.requirement import Reckoner, Requirement, Terms
 from paper_terminal.specifications import Specification
-from paper_terminal.symbol_book import Reckoned, SymbolBook
+from paper_terminal.symbol_book import Reckoned
 
-_UNKNOWN: Final[Closing | None] = Closing(0.0, 0.0, 0.0, False)
+_BUY: Final = api.POSITION_TYPE_BUY
 
 
 class Valuation(NamedTuple):
@@ -55,37 +55,34 @@ class Valuer:
         for name, book in account.books.items():
             self.reprice_positions(account, name, book.positions.values())
 
-    def reprice_positions(self, account: Account, name: str, positions: Iterable[Position]) -> None:
+    def reprice_positions(self, account: Account, name: str, positions: Collection[Position]) -> None:
         """Bring price and profit of some positions on a symbol up to date, as `reprice` does."""
         quote = self._quotes.get(name)
         if quote is None:
             return
-        symbol, settings = self._symbols[name], account.settings
+        symbol = self._symbols[name]
+        long = [each for each in positions if each.type == _BUY]
+        if long:
+            self._reprice_side(account, symbol, long, quote.bid)
+        if len(long) < len(positions):
+            short = [each for each in positions if each.type != _BUY] if long else positions
+            self._reprice_side(account, symbol, short, quote.ask)
+
+    def _reprice_side(
+        self, account: Account, symbol: Specification, positions: Iterable[Position], market: float
+    ) -> None:
+        settings = account.settings
+        try:
+            price, per_price, rate, by_value = self._converter.closing(symbol, market, settings.currency)
+        except NoRate:
+            return
         digits = settings.currency_digits
-        long = short = _UNKNOWN
+        # `Closing.profit`, written out: this is what a tick costs an account with a thousand positions.
         for position in positions:
-            if position.type == api.POSITION_TYPE_BUY:
-                if long is _UNKNOWN:
-                    long = self._closing(symbol, quote.bid, settings.currency)
-                closing, market = long, quote.bid
-            else:
-                if short is _UNKNOWN:
-                    short = self._closing(symbol, quote.ask, settings.currency)
-                closing, market = short, quote.ask
-            if closing is None:
-                continue
-            # `Closing.profit`, written out: this is what a tick costs an account with a thousand positions.
-            price, per_price, rate, by_value = closing
             cost = 0.0 if by_value else position.price_open
-            gain = price - cost if position.type == api.POSITION_TYPE_BUY else cost - price
+            gain = price - cost if position.type == _BUY else cost - price
             position.profit = round(gain * per_price * position.volume * rate, digits)
             position.price_current = market
-
-    def _closing(self, symbol: Specification, price: float, currency: str) -> Closing | None:
-        try:
-            return self._converter.closing(symbol, price, currency)
-        except NoRate:
-            return None
 
     def quote(self, name: str) -> Quote | None:
         """Return a symbol's present quote."""
@@ -102,23 +99,24 @@ class Valuer:
     def _margins(self, account: Account) -> tuple[float, float, float]:
         """Return the margin in use, the orders' part of it, and the positions' maintenance, unrounded."""
         total = waiting = maintenance = 0.0
-        terms = _terms(account)
         for name in account.symbols:
             symbol = self._symbols[name]
-            need = self._requirement(symbol, name, account.books[name], terms)
+            need = self._requirement(account, symbol, name)
             total += need.positions + need.orders
             waiting += need.orders
             maintenance += need.positions if symbol.margin_maintenance else 0.0
         return total, waiting, maintenance
 
-    def _requirement(self, symbol: Specification, name: str, book: SymbolBook, terms: Terms) -> Requirement:
+    def _requirement(self, account: Account, symbol: Specification, name: str) -> Requirement:
+        book = account.books[name]
         known = book.reckoned
-        if known is not None and known.symbol is symbol and known.terms == terms:
+        if known is not None and known.symbol is symbol and known.settings is account.settings:
             return known.requirement
+        terms = _terms(account)
         volumes = book.volumes(netting=terms.netting)
         need = self._reckoner.requirement(symbol, volumes, terms, self._quotes.get(name))
         if self._reckoner.stands(symbol, volumes, terms):
-            book.reckoned = Reckoned(symbol, terms, need)
+            book.reckoned = Reckoned(symbol, account.settings, need)
         return need
 
     def margin(self, account: Account) -> float:
