@@ -110,5 +110,5 @@ def test_a_forked_child_begins_without_a_connection_as_a_spawned_one_does(termin
         sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """)
     command = [sys.executable, "-c", program, str(terminal.folder)]
-    ended = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, env=environment(), capture_output=True, encoding="utf-8", timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
