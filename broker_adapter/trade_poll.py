@@ -11,7 +11,7 @@ the first sweep, so that events come in order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -23,6 +23,7 @@ from broker_adapter.history_sweep import HistorySweep, Swept
 from broker_adapter.link_messages import LinkRole, PollTrade, TradePolled
 from broker_adapter.link_results import LinkResult
 from broker_adapter.server_clock import ServerClock
+from broker_adapter.slices import in_slices
 from mt5bus.settings import Adapter
 from protocol.errors import BusError
 from protocol.loop import Loop
@@ -103,6 +104,8 @@ class TradePoll:
         self._reread_at_ns = 0
         self._sweep = HistorySweep(loop, connection, deadline_s=settings.deadlines.bulk_s)
         self._sweep_day = -1
+        self.converting = False
+        """Whether what was swept is being converted."""
         self._catch_up_until_ns: int | None = None
         self._caught_up = False
         self._telling = False
@@ -187,7 +190,7 @@ class TradePoll:
     def _sweep_if_due(self, server: str, login: int) -> None:
         now_s = self._clock.server_ms() // 1000
         day = now_s // (24 * _HOUR_S)
-        if self._sweep.running or day == self._sweep_day:
+        if self._sweep.running or self.converting or day == self._sweep_day:
             return
         from_s = now_s - _SWEEP_S
         recorded_ms = 0 if self._caught_up else self.recorded_ms(server, login)
@@ -200,17 +203,25 @@ class TradePoll:
         self._sweep.start(max(1, now_s - _FURTHEST_S, from_s), to_s, lambda swept: self._on_swept(swept, day))
 
     def _on_swept(self, swept: Swept, day: int) -> None:
-        self._older = self._converted(swept)
-        self._sweep_day = day
-        self._caught_up = True
-        self.poll_now()
+        """Convert what was swept, in slices: a week may hold tens of thousands of records."""
+        self.converting = True
+        basis = self._basis
+
+        def with_orders(orders: list[Order]) -> None:
+            in_slices(self._loop, swept.deals, self._deal, lambda deals: with_deals(orders, deals), _never)
+
+        def with_deals(orders: list[Order], deals: list[Deal]) -> None:
+            self.converting = False
+            same = basis == self._basis == (self._clock.rule, self._names())
+            self._older = _older(swept, orders, deals) if same else self._converted(swept)
+            self._sweep_day = day
+            self._caught_up = True
+            self.poll_now()
+
+        in_slices(self._loop, swept.orders, self._order, with_orders, _never)
 
     def _converted(self, swept: Swept) -> _Older:
-        return _Older(
-            swept,
-            {each.ticket: self._order(each) for each in swept.orders},
-            {each.ticket: self._deal(each) for each in swept.deals},
-        )
+        return _older(swept, map(self._order, swept.orders), map(self._deal, swept.deals))
 
     def _may_tell(self) -> bool:
         if self._telling or (self._caught_up and self._names() is not None):
@@ -303,3 +314,11 @@ class TradePoll:
             finished_ns=self._loop.clock.monotonic_ns(),
             market_ms=self._clock.market_ms(),
         )
+
+
+def _older(swept: Swept, orders: Iterable[Order], deals: Iterable[Deal]) -> _Older:
+    return _Older(swept, {each.ticket: each for each in orders}, {each.ticket: each for each in deals})
+
+
+def _never(error: BusError) -> None:
+    raise error  # converting reads nothing that could fail

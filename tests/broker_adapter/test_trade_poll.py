@@ -15,6 +15,7 @@ from broker_adapter.broker_state import BrokerRead
 from broker_adapter.link_messages import AnyCommand, HistoryPage, LinkRole, PollTrade, ReadHistory, TradePolled
 from broker_adapter.link_results import LinkResult
 from broker_adapter.server_clock import ServerClock
+from broker_adapter.slices import SLICE_S
 from broker_adapter.trade_poll import TradePoll
 from market.server_time import ServerTimeRule
 from mt5bus.settings import Adapter
@@ -300,6 +301,44 @@ def test_what_is_held_is_converted_anew_when_time_or_names_are_learned(rig: Rig)
     learning.clock.rule = ServerTimeRule.parse("fixed:+120")
     rig.look()
     assert [deal.time_ms for deal in learning.reads[-1].deals if deal.ticket == 1] == [(NOW_S - 7260) * 1000]
+
+
+class TakesTime(dict[str, str]):
+    """Names whose look-up takes its time."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(EURUSD="EU")
+        self._clock = rig.clock
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self._clock.advance(SLICE_S / 4)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize("rule", ["", "fixed:+120"])
+def test_much_that_was_swept_is_converted_in_slices_under_one_rule(rig: Rig, rule: str) -> None:
+    """Other work goes on between; what is learned meanwhile holds for all of it."""
+    learning = Learning(rig)
+    learning.names = TakesTime(rig)
+    rig.terminal.deals = {ticket: NOW_S - 2 * DAY_S - ticket * 5000 for ticket in range(1, 61)}
+    converting = 0
+    for _ in range(200):
+        rig.look(0.0)
+        learning.poll.poll_now()  # a look that comes between begins no second sweep
+        converting += learning.poll.converting
+        if converting == 2 and rule:
+            learning.clock.rule = ServerTimeRule.parse(rule)
+        if not learning.poll.converting:
+            rig.look()
+        if learning.reads:
+            break
+    assert converting >= 5
+    behind_s = 7200 if rule else 0
+    assert {deal.ticket: deal.time_ms for deal in learning.reads[0].deals} == {
+        ticket: (at_s - behind_s) * 1000 for ticket, at_s in rig.terminal.deals.items()
+    }
+    begun = [each for each in rig.sweeps() if each.what == "orders" and each.from_s == NOW_S - 7 * DAY_S]
+    assert len(begun) == 2  # the rig's own, and this one's
 
 
 def test_symbols_that_are_never_learned_hold_nothing_back_for_ever(rig: Rig) -> None:
