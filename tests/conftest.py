@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine than about the code: timing is for the benchmarks.
+settings.register_profile("mt5bus", settings(deadline=None))  # the rest as it is, by hand or in CI
+settings.load_profile("mt5bus")
 
 
 def _market_data_folder() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from broker_adapter import link_history
@@ -50,7 +50,6 @@ class Broker:
 STEPS = st.lists(st.tuples(st.sampled_from(["late", "early", "correct", "lost"]), st.integers(0, 20)), max_size=20)
 
 
-@settings(deadline=None)
 @given(STEPS, st.integers(1, 5))
 def test_what_was_handed_over_is_what_is_there(steps: list[tuple[str, int]], page: int) -> None:
     broker = Broker()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from broker_adapter.api_types import ApiTick
@@ -47,7 +47,6 @@ START = 1_700_000_000_000
 GAPS = st.lists(st.sampled_from([0, 0, 0, 1, 7, 400, 1000, 3000]), max_size=60)
 
 
-@settings(deadline=None)
 @given(st.lists(GAPS, max_size=8), st.integers(1, 20))
 def test_no_tick_is_missed_or_repeated(batches: list[list[int]], limit: int) -> None:
     api = TickHistory()
@@ -70,7 +69,6 @@ def test_no_tick_is_missed_or_repeated(batches: list[list[int]], limit: int) -> 
     assert taken == list(range(len(api.ticks)))
 
 
-@settings(deadline=None)
 @given(GAPS, st.integers(1, 20), st.integers(0, 5000), st.integers(0, 8000))
 def test_pages_of_history_fit_together(gaps: list[int], limit: int, begin: int, length: int) -> None:
     api = TickHistory()

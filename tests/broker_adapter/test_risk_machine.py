@@ -183,6 +183,6 @@ class RandomLife(RuleBasedStateMachine):
 
 
 RandomLife.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=40, suppress_health_check=list(HealthCheck)
 )
 TestRandomLife = RandomLife.TestCase

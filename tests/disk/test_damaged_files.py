@@ -30,7 +30,7 @@ from tests.waiting import eventually
 
 COUNT = 60
 ANY_PLACE = st.floats(0, 1, exclude_max=True)
-OFTEN = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+OFTEN = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def written(folder: Path) -> Journal:

@@ -38,7 +38,7 @@ def test_warm_up_is_what_the_documentation_says() -> None:
     assert np.isfinite(rows[138:]).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), end=st.integers(SMALL.window, COUNT), kept=st.integers(0, COUNT))
 def test_serving_and_training_agree_bit_for_bit_whatever_history_was_at_hand(seed: int, end: int, kept: int) -> None:
     bars = market(seed)
@@ -49,7 +49,7 @@ def test_serving_and_training_agree_bit_for_bit_whatever_history_was_at_hand(see
     assert list(served.values()) == trained.tolist()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), cut=st.integers(SMALL.window, COUNT - 1))
 def test_no_feature_knows_a_later_bar(seed: int, cut: int) -> None:
     bars = market(seed)

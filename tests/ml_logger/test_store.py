@@ -79,7 +79,7 @@ WHOLE = [list(range(len(HISTORY))), [100 + index for index in range(len(BARS))]]
 ANY = [index for part in WHOLE for index in part]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     before=st.lists(st.lists(st.sampled_from(ANY), max_size=12), max_size=4),
     order=st.permutations(ANY),

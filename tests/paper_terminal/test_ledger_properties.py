@@ -98,7 +98,7 @@ class Reopening(Trading):
 
 for machine, examples in ((Trading, 40), (Netting, 40), (Reopening, 15)):
     machine.TestCase.settings = settings(
-        max_examples=examples, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=examples, stateful_step_count=50, suppress_health_check=list(HealthCheck)
     )
 TestTrading = Trading.TestCase
 TestNetting = Netting.TestCase

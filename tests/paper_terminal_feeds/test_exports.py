@@ -168,7 +168,7 @@ bars = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=bars, digits=st.sampled_from([2, 3, 5]), by_last=st.booleans())
 def test_any_exported_bar_comes_back_whole(
     tmp_path: Path, rows: list[tuple[int, ...]], digits: int, by_last: bool

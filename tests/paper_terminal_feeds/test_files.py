@@ -307,7 +307,7 @@ def test_missing_file_unknown_format_and_missing_symbol_are_told(tmp_path: Path)
         FileFeed([])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200), claim=st.sampled_from(["auto", "lean", "truefx"]))
 def test_any_bytes_are_ticks_or_a_feed_error(tmp_path: Path, content: bytes, claim: str) -> None:
     path = tmp_path / "any"
@@ -322,7 +322,7 @@ rows = st.lists(st.tuples(st.integers(0, 2_000), st.integers(1, 9), st.integers(
 no_fixture_reset = [HealthCheck.function_scoped_fixture]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=no_fixture_reset)
+@settings(max_examples=60, suppress_health_check=no_fixture_reset)
 @given(rows=rows, broken=st.lists(st.sampled_from(BAD_LEAN_ROWS), max_size=3), data=st.data())
 def test_both_readers_of_a_lean_file_agree(
     tmp_path: Path, rows: list[tuple[float, float, float]], broken: list[str], data: st.DataObject
@@ -337,7 +337,7 @@ def test_both_readers_of_a_lean_file_agree(
     assert feed.reports[0].bad_rows == len(broken)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=no_fixture_reset)
+@settings(max_examples=60, suppress_health_check=no_fixture_reset)
 @given(files=st.lists(rows, min_size=1, max_size=3), cuts=st.lists(st.integers(0, 600), max_size=5))
 def test_take_in_any_steps_gives_each_tick_once_in_order(
     tmp_path: Path, files: list[list[tuple[float, float, float]]], cuts: list[int]

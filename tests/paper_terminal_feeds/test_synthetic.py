@@ -41,7 +41,7 @@ def test_another_seed_is_another_market() -> None:
     assert not np.array_equal(feed(seed=1).history(*wanted), feed(seed=2).history(*wanted))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(cuts=st.lists(st.integers(0, 3 * HOUR_MS), max_size=12))
 def test_ticks_taken_in_any_steps_are_the_history(cuts: list[int]) -> None:
     live = feed()

@@ -290,7 +290,7 @@ def test_a_flood_of_garbage_does_not_flood_the_log(house: House, caplog: pytest.
     dealer.close()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(parts=st.lists(st.binary(max_size=200), min_size=1, max_size=6))
 def test_any_parts_change_nothing(parts: list[bytes]) -> None:
     house = House()

@@ -110,7 +110,7 @@ def test_damaged_frames_are_counted_and_skipped(listener: Listener) -> None:
 def test_any_values_in_sound_messages_are_survived(kind: type[m.Message]) -> None:
     listener = Listener()
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(structs(kind), max_size=5))
     def check(messages: list[m.Message]) -> None:
         listener.publish([codec.encode(message, "main", "EURUSD") for message in messages])
@@ -131,7 +131,7 @@ def test_any_answer_to_any_question_ends_in_a_reply_or_an_error(kind: type[m.Rep
     """Answers of the wrong kind or with wild values, to somebody who joins, heals and asks."""
     listener = Listener()
 
-    @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow])
     @given(structs(kind), st.integers(1, 2**62))
     def check(reply: m.Reply, offset: int) -> None:
         listener.answer = lambda request_id: msgspec.structs.replace(reply, id=request_id)

@@ -287,7 +287,7 @@ inputs: st.SearchStrategy[Input] = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(inputs, max_size=25))
 def test_same_inputs_give_the_same_decisions(sequence: Sequence[Input]) -> None:
     one, other = Life(Eager), Life(Eager)
@@ -296,7 +296,7 @@ def test_same_inputs_give_the_same_decisions(sequence: Sequence[Input]) -> None:
     assert one.records == other.records
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(inputs, max_size=25), st.data())
 def test_restart_repeats_no_decision_under_a_new_id(drawn: Sequence[Input], data: st.DataObject) -> None:
     """A life that has lost all memory hears some inputs again: what it decides anew has the ids it had."""
