@@ -144,6 +144,10 @@ class Connection:
         """Login and server that this adapter serves; None until the first account is known."""
         return self._expected
 
+    def serves(self, login: int, server: str) -> bool:
+        """Whether this is the account that this adapter serves."""
+        return self._expected == (login, server)
+
     def _fits_settings(self, present: tuple[int, str] | None) -> bool:
         wanted = self._terminal_settings
         if present is None or wanted.login is None:

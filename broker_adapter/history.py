@@ -160,7 +160,7 @@ class History:
         self._check_range(request.from_ms, request.to_ms)
 
         def answer(result: LinkResult) -> None:
-            page = result.decode(HistoryPage)
+            page = self._page(result)
 
             def reply(found: list[Order]) -> None:
                 inside = tuple(each for each in found if request.from_ms <= each.time_done_ms <= request.to_ms)
@@ -184,7 +184,7 @@ class History:
         self._check_range(request.from_ms, request.to_ms)
 
         def answer(result: LinkResult) -> None:
-            page = result.decode(HistoryPage)
+            page = self._page(result)
 
             def reply(found: list[Deal]) -> None:
                 inside = tuple(each for each in found if request.from_ms <= each.time_ms <= request.to_ms)
@@ -297,6 +297,15 @@ class History:
             self._server_ms(to_ms) // 1000 + 1,
             MAX_PAGE,
         )
+
+    def _page(self, result: LinkResult) -> HistoryPage:
+        page = result.decode(HistoryPage)
+        if not self._connection.serves(page.login, page.server):
+            raise NotReady(
+                f"the terminal is on account {page.login} at {page.server}, which this adapter does not serve: log in"
+                " to the right one"
+            )
+        return page
 
     def _ask(
         self,

@@ -12,7 +12,7 @@ from broker_adapter.api_types import ApiDeal, ApiOrder
 from broker_adapter.connection import Connection
 from broker_adapter.link_messages import HistoryPage, LinkRole, ReadHistory
 from broker_adapter.link_results import LinkResult
-from protocol.errors import BusError
+from protocol.errors import BusError, NotReady
 from protocol.loop import Loop
 
 _CHUNK_S = 7 * 24 * 3600
@@ -75,6 +75,8 @@ class HistorySweep:
     def _on_page(self, result: LinkResult, end_s: int) -> None:
         try:
             page = result.decode(HistoryPage)
+            if not self._connection.serves(page.login, page.server):
+                raise NotReady(f"the terminal is on account {page.login} at {page.server}")
         except BusError as error:
             self.failures += 1
             if self.failures in {1, 10, 100} or self.failures % 1000 == 0:

@@ -18,6 +18,7 @@ from broker_adapter.link_messages import (
     REFUSED,
     RES_E_AUTH_FAILED,
     RES_E_TIMEOUT,
+    SWITCHED,
     AnyCommand,
     Attach,
     Attached,
@@ -178,6 +179,7 @@ class Executor:
         orders = self._must(api.orders_get())
         news = self._history.look((command.from_s, command.to_s), serial=command.serial, reread=command.reread)
         afterwards = self._must(api.terminal_info())
+        self._must_be_on(account)
         return TradePolled(
             terminal=msgspec.convert(terminal, ApiTerminal, strict=False),
             account=msgspec.convert(account, ApiAccount, strict=False),
@@ -192,6 +194,7 @@ class Executor:
         )
 
     def _read_history(self, command: ReadHistory) -> HistoryPage:
+        account = self._must(self._api.account_info())
         between = (command.from_s, command.to_s)
         if command.what == "deals":
             found = sorted(self._must(self._api.history_deals_get(*between)), key=lambda deal: int(deal.time_msc))
@@ -199,12 +202,15 @@ class Executor:
             found = sorted(
                 self._must(self._api.history_orders_get(*between)), key=lambda order: int(order.time_done_msc)
             )
+        self._must_be_on(account)
         more = len(found) > command.limit
         page = found[: command.limit]
         return HistoryPage(
             orders=msgspec.convert(page, tuple[ApiOrder, ...], strict=False) if command.what == "orders" else (),
             deals=msgspec.convert(page, tuple[ApiDeal, ...], strict=False) if command.what == "deals" else (),
             more=more,
+            login=int(account.login),
+            server=str(account.server),
         )
 
     def _list_symbols(self, command: ListSymbols) -> SymbolPage:
@@ -226,6 +232,16 @@ class Executor:
             )
         page = self._symbols[command.offset : command.offset + command.limit]
         return SymbolPage(page, len(self._symbols))
+
+    def _must_be_on(self, before: Any) -> None:
+        """Return if the account is still the one of `before`: a person may change it at any moment.
+
+        Raises:
+            ApiFailure: It is another: what was read may be of either.
+        """
+        now = self._must(self._api.account_info())
+        if (int(now.login), str(now.server)) != (int(before.login), str(before.server)):
+            raise ApiFailure(SWITCHED, f"the terminal changed from account {before.login} to {now.login} meanwhile")
 
     def _must(self, value: Any) -> Any:
         if value is None:

@@ -209,6 +209,8 @@ RAISED = -20_003
 """The API raised an exception."""
 REFUSED = -20_004
 """The link does not do that."""
+SWITCHED = -20_005
+"""The terminal changed to another account while it was read."""
 
 RES_E_AUTH_FAILED = -6
 RES_E_NOT_FOUND = -4
@@ -306,7 +308,7 @@ class TradePolled(msgspec.Struct, frozen=True, array_like=True):
     """One look at the account.
 
     Read in this order: account, positions, orders, history orders, deals. So a deal may be newer than the positions
-    beside it, never the other way round.
+    beside it, never the other way round. The account was the same one after them.
 
     Attributes:
         history_orders, deals: Those not handed over yet; with `complete` they begin with all of the window.
@@ -328,11 +330,16 @@ class TradePolled(msgspec.Struct, frozen=True, array_like=True):
 
 
 class HistoryPage(msgspec.Struct, frozen=True, array_like=True):
-    """Final orders or deals, oldest first; the other one is empty. `more`: the range holds more than `limit`."""
+    """Final orders or deals, oldest first; the other one is empty. `more`: the range holds more than `limit`.
+
+    `login` and `server`: the account that it was read on, from beginning to end.
+    """
 
     orders: tuple[ApiOrder, ...]
     deals: tuple[ApiDeal, ...]
     more: bool
+    login: int
+    server: str
 
 
 class SymbolEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -363,6 +370,7 @@ __all__ = [
     "RES_E_AUTH_FAILED",
     "RES_E_NOT_FOUND",
     "RES_E_TIMEOUT",
+    "SWITCHED",
     "Answer",
     "AnyCommand",
     "ApiCheckResult",

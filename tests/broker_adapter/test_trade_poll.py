@@ -44,6 +44,7 @@ class Terminal:
         self.commands: list[AnyCommand] = []
         self.roles: set[LinkRole] = set(LinkRole)
         self.failing = False
+        self.login = LOGIN
         self._waiting: deque[Callable[[], None]] = deque()
 
     def attached(self, role: LinkRole) -> bool:
@@ -62,6 +63,9 @@ class Terminal:
     def note_account(self, _login: int, _server: str) -> bool:
         return True
 
+    def serves(self, login: int, server: str) -> bool:
+        return (login, server) == (LOGIN, SERVER)
+
     def pump(self) -> None:
         while self._waiting:
             self._waiting.popleft()()
@@ -75,7 +79,7 @@ class Terminal:
             page: Any = tuple(found[:PAGE])
             more = len(found) > PAGE
             deals = command.what == "deals"
-            answer = HistoryPage(orders=() if deals else page, deals=page if deals else (), more=more)
+            answer = HistoryPage(() if deals else page, page if deals else (), more, self.login, SERVER)
             return LinkResult("ok", value=msgspec.msgpack.encode(answer))
         assert isinstance(command, PollTrade)
         polled = TradePolled(
@@ -207,6 +211,16 @@ def test_a_sweep_that_fails_is_tried_again(rig: Rig) -> None:
     assert rig.look() is None
     rig.terminal.failing = False
     assert rig.look() is None
+    rig.look(1.0)
+    assert tickets(rig.reads[0]) == [1]
+
+
+def test_a_sweep_takes_nothing_of_another_account(rig: Rig) -> None:
+    rig.terminal.deals = {66: NOW_S - 6 * DAY_S}
+    rig.terminal.login = LOGIN + 1
+    assert rig.look() is None
+    rig.terminal.deals = {1: NOW_S - 6 * DAY_S}
+    rig.terminal.login = LOGIN
     rig.look(1.0)
     assert tickets(rig.reads[0]) == [1]
 
