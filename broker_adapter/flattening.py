@@ -98,6 +98,7 @@ class Flattening:
                 self._open[stored.strategy] = stored
         self._began_ns = {strategy: clock.monotonic_ns() for strategy in self._open}
         self._empty_since_ns: dict[str, int] = {}
+        desk.still_flattens = self._wants
 
     def begin(self, batch: Batch, *, strategy: str, serial: str) -> None:
         """Flatten what is of `strategy` (empty: all of ours) from now on; what makes it survive goes into `batch`.
@@ -270,6 +271,10 @@ class Flattening:
         quote = self._desk.quote(symbol)
         quoted = quote is not None and quote.time_ms > attempts.made_ms
         return waited_s >= (_QUOTED_PAUSE_S if quoted else _CLOSED_PAUSE_S)
+
+    def _wants(self, client_order_id: str) -> bool:
+        """Say whether an order that was made to flatten, and has not been sent yet, still belongs to something open."""
+        return any(client_order_id.startswith(f"{FLATTEN_PREFIX}{each.serial}:") for each in self._open.values())
 
     def _new_id(self, name: str, attempts: _Attempts) -> str:
         while True:

@@ -36,7 +36,7 @@ from market.instrument import Instrument
 from market.risk import TradingMode
 from mt5bus.settings import Settings
 from protocol.clock import Clock
-from protocol.errors import BusError, NotFound, NotReady, TryAgainLater, ValidationFailed
+from protocol.errors import BusError, NotFound, NotReady, StateConflict, TryAgainLater, ValidationFailed
 from protocol.messages import (
     Account,
     Event,
@@ -68,6 +68,7 @@ class OrderDesk:
 
     Attributes:
         after_read: Called after every read that was taken.
+        still_flattens: Says of an order of flattening, by its client order id, whether it is still wanted.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class OrderDesk:
         """Says whether only exits are taken; None watches no disk."""
         self._reconciled = False
         self.after_read: Callable[[], None] = lambda: None
+        self.still_flattens: Callable[[str], bool] = lambda _client_order_id: True
         self._recover()
 
     # --- What others ask ----------------------------------------------------------------------------------------
@@ -435,6 +437,7 @@ class OrderDesk:
         try:
             late_ms = (self._clock.monotonic_ns() - deadline_ns) // 1_000_000
             check_before_sending(intent, self._watch.account, self.gate, late_ms=late_ms)
+            self._check_still_wanted(intent)
             request = trade_request(intent, self._market.quote(intent.symbol), self._market.to_server_ms)
         except BusError as error:
             self._enter(refusal(intent, Judgement(Verdict.REFUSED, type(error), error.text)))
@@ -446,6 +449,10 @@ class OrderDesk:
         elif intent.netting and intent.action == "open" and (intent.keeps_sl or intent.keeps_tp):
             keep = KeepStops(intent.broker_symbol, intent.keeps_sl, intent.keeps_tp)
         return Send(request, intent.login, intent.server, self._market.data_path, deadline_ns, clip, keep)
+
+    def _check_still_wanted(self, intent: Intent) -> None:
+        if intent.client_order_id.startswith(FLATTEN_PREFIX) and not self.still_flattens(intent.client_order_id):
+            raise StateConflict("not sent: flattening was ended before its turn came")
 
     def _on_answer(self, number: int, answer: LinkResult) -> None:
         intent = self.book.by_number(number)

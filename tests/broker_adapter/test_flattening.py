@@ -11,6 +11,7 @@ import pytest
 from broker_adapter.flattening import INCOMPLETE_S
 from broker_adapter.link_messages import Send, SendOutcome
 from broker_adapter.link_results import LinkResult
+from broker_adapter.order_ledger import Batch
 from market.risk import TradingMode
 from protocol.messages import AlertEvent, Done, SetTradingMode, SubmitOrder
 from tests.broker_adapter.fake_broker import LOGIN, SERVER, World, answered, result
@@ -250,3 +251,24 @@ def test_another_account_does_not_end_it(world: World, requests: Requests) -> No
     assert not world.broker.positions
     assert back.flattening.status() == ()
     assert alerts(world).count("flattened") == 1
+
+
+@pytest.mark.parametrize("strategy", ["", "confluence"])
+def test_ending_it_leaves_open_what_was_only_queued(world: World, requests: Requests, strategy: str) -> None:
+    for name in ("a", "b", "c"):
+        buy(world, name)
+    batch = Batch()
+    requests.flattening.begin(batch, strategy=strategy, serial="7")
+    world.desk.ledger.commit(batch)
+    world.read()
+    while not world.link.taken:
+        assert world.step()
+    ending = Batch()
+    requests.flattening.end(ending, strategy=strategy)  # a person, or the strategy that is back
+    world.desk.ledger.commit(ending)
+    world.settle()
+    world.wait(30)
+    assert closes(world) == 1, "the one that was with the link already"
+    assert len(world.broker.positions) == 2
+    left = [intent for intent in world.desk.intents() if intent.state == "rejected"]
+    assert [intent.text for intent in left] == ["not sent: flattening was ended before its turn came"] * 2
