@@ -174,6 +174,9 @@ class AccountWatch:
         broken = self.last is None or read.started_ns - self.last.finished_ns > _UNBROKEN_NS
         if self.connected_since_ns is None or broken:
             self.connected_since_ns = read.started_ns
+        if read.finished_ns - read.started_ns > _UNBROKEN_NS:
+            # Its answer waited while we were frozen (sleep, a machine that was paused): it says nothing of that time.
+            self.connected_since_ns = read.finished_ns
 
     def _tell(self, read: BrokerRead, batch: Batch) -> None:
         assert self._account is not None

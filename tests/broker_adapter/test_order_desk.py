@@ -252,6 +252,20 @@ def test_placed_is_done_when_the_fill_shows_else_unknown(world: World, *, fills:
     assert caller.outcome.state == ("done" if fills else "unknown")
 
 
+def test_a_read_that_spans_a_sleep_of_the_machine_proves_no_unbroken_connection(world: World) -> None:
+    world.link.answers.append(world.link.lost_before)
+    world.ask(buy())
+    world.settle()
+    begun = world.broker.read()
+    world.clock.advance(600)  # asked before the sleep, answered after it
+    world.desk.on_read(msgspec.structs.replace(begun, finished_ns=world.clock.monotonic_ns()))
+    world.settle()
+    world.wait(100)
+    assert world.state("a") == "unknown"
+    world.wait(30)
+    assert world.state("a") == "not_executed"
+
+
 def test_a_late_fill_after_not_executed_is_alerted(world: World) -> None:
     world.broker.fills = False
     world.link.answers.append(world.link.lost_after)
