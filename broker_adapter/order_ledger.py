@@ -65,7 +65,10 @@ class OrderLedger:
         self._book.put(entered)
         batch.numbers.append(entered.number)
         batch.records.append(IntentRecord(entered))
-        batch.records.append(EventRecord(entered.event(), entered.server, entered.login, now_ms))
+        body = entered.event()
+        # With its number: after `ids_kept_days` the same id may stand for another order, whose events are news.
+        key = f"{body.key()}:{entered.number}"
+        batch.records.append(EventRecord(body, entered.server, entered.login, now_ms, key))
         return entered
 
     def amend(self, batch: Batch, intent: Intent) -> None:

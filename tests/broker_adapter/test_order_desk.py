@@ -252,6 +252,18 @@ def test_placed_is_done_when_the_fill_shows_else_unknown(world: World, *, fills:
     assert caller.outcome.state == ("done" if fills else "unknown")
 
 
+def test_an_id_that_is_used_again_after_its_days_is_told_again(world: World) -> None:
+    opened(world, "a")
+    world.crash()
+    world.clock.advance((world.settings.adapter.ids_kept_days + 1) * 86_400)
+    world.restart()
+    world.ready()
+    assert world.desk.intent("a") is None
+    assert world.ask(buy("a")).replies == []
+    world.settle()
+    assert world.states("a") == ["intended", "done"] * 2
+
+
 def test_a_read_that_spans_a_sleep_of_the_machine_proves_no_unbroken_connection(world: World) -> None:
     world.link.answers.append(world.link.lost_before)
     world.ask(buy())
