@@ -58,7 +58,7 @@ class StopsWatch:
             elif intent.stops == "unchecked":
                 self._check_position_of(intent, read, batch, connected_since_ns)
             elif intent.stops == "repairing":
-                self._check_repair_of(intent, batch)
+                self._check_repair_of(intent, read, batch)
 
     # --- While a pending order waits ----------------------------------------------------------------------------
 
@@ -134,13 +134,15 @@ class StopsWatch:
             self._repairs.add(intent.number)
             batch.then.append(lambda: self._repair(intent, position))
 
-    def _check_repair_of(self, intent: Intent, batch: Batch) -> None:
+    def _check_repair_of(self, intent: Intent, read: BrokerRead, batch: Batch) -> None:
         child = self._book.find(stops_id(intent))
         if child is None:
             if intent.number not in self._repairs:  # a restart came between the decision to repair and the repair
                 self._are(intent, "unchecked", batch)
         elif child.state is State.DONE:
             self._are(intent, "ok", batch)
+        elif child.state not in OPEN | UNDECIDED and not any(p.identifier == intent.position for p in read.positions):
+            self._are(intent, "unchecked", batch)  # closed meanwhile, as its deals will say
         elif child.state not in OPEN | UNDECIDED:
             self._are(intent, "failed", batch)
             text = (

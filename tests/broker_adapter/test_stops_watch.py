@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from broker_adapter.api_types import ApiTradeRequest
+from broker_adapter.link_messages import SendOutcome
+from broker_adapter.stops_watch import STOPS_GRACE_S
 from protocol.messages import AlertEvent, CancelOrder, IntentEvent, ModifyOrder, ModifyPosition, SubmitOrder
 from tests.broker_adapter.fake_account import NETTING
-from tests.broker_adapter.fake_broker import World
+from tests.broker_adapter.fake_broker import World, answered, result
 
 SET_STOPS = 6
 
@@ -166,3 +168,23 @@ def test_a_fill_by_hand_is_nobodys_business_here(netting: World) -> None:
     netting.broker.deal(ApiTradeRequest(action=1, symbol="EURUSD.m", volume=0.1, type=0), reason=0)
     netting.wait(4)
     assert repairs(netting) == 0
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_repair_refused_since_the_position_was_closed_alerts_nobody(world: World, *, closed: bool) -> None:
+    world.broker.drops_stops = True
+    world.ask(market("open", sl=1.05, tp=1.12))
+    world.settle()
+    world.clock.advance(STOPS_GRACE_S)
+    world.read()
+    assert world.step(), "the repair is durable, and with the link"
+    assert world.step()
+    assert world.link.taken
+    (position,) = world.broker.positions.values()
+    if closed:
+        world.broker.deal(ApiTradeRequest(action=1, volume=0.3, type=1, position=position.ticket), reason=0)
+    else:
+        world.link.answers.append(lambda _: answered(SendOutcome(result=result(10016))))
+    world.wait(3)
+    assert alerts(world) == ([] if closed else ["stops_missing"])
+    assert watched(world) == []
