@@ -16,6 +16,7 @@ import msgspec
 from paper_terminal.engine import Engine
 from paper_terminal.market import HOUR_MS, Market, make_feed, market_hours
 from paper_terminal.settings import AccountSettings, FeedSettings, Settings
+from paper_terminal.silences import Silences
 from paper_terminal.state import STATE_FILE, SqliteStore
 from paper_terminal.terminal import Terminal
 
@@ -100,7 +101,9 @@ def _assembled(folder: Path, settings: Settings, store: SqliteStore) -> Assembly
     )
     for account in (*settings.accounts, *_opened_accounts(settings, store)):
         engine.open_account(account, store.load(account.login))
-    _catch_up(engine, market, settled_ms)
+    silences = Silences(facts if same_feed else {}, now_ms=market.now_ms)
+    store.commit((), silences.ended)
+    _catch_up(engine, market, settled_ms, silences)
     known = set(engine.accounts)
     login = facts.get("login", settings.accounts[0].login)
     terminal = Terminal(
@@ -109,6 +112,7 @@ def _assembled(folder: Path, settings: Settings, store: SqliteStore) -> Assembly
         engine=engine,
         market=market,
         store=store,
+        silences=silences,
         login=login if login in known else settings.accounts[0].login,
     )
     terminal.build = facts.get("build", terminal.build)
@@ -129,7 +133,7 @@ def _feed_id(feed: FeedSettings) -> int:
     return zlib.crc32(msgspec.json.encode(ticks))
 
 
-def _catch_up(engine: Engine, market: Market, settled_ms: int) -> None:
+def _catch_up(engine: Engine, market: Market, settled_ms: int, silences: Silences) -> None:
     """Let the broker see the ticks since its last change that nobody was there for."""
     if not any(account.positions or account.orders for account in engine.accounts.values()):
         return
@@ -141,5 +145,5 @@ def _catch_up(engine: Engine, market: Market, settled_ms: int) -> None:
             engine.seed_quote(name, before)
     for from_ms in range(settled_ms + 1, market.now_ms + 1, HOUR_MS):
         to_ms = min(from_ms + HOUR_MS - 1, market.now_ms)
-        blocks = [(name, market.history(plain, from_ms, to_ms)) for name, plain in quoted.items()]
+        blocks = [(n, silences.without(n, market.history(plain, from_ms, to_ms))) for n, plain in quoted.items()]
         engine.on_ticks([block for block in blocks if len(block[1])], to_ms)

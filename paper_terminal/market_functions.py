@@ -19,6 +19,7 @@ from paper_terminal.records import Records
 from paper_terminal.served import CallFailed, Functions, invalid_params, not_found, serves
 from paper_terminal.server_time import ServerTimeRule
 from paper_terminal.settings import Settings
+from paper_terminal.silences import Silences
 from paper_terminal.specifications import Specification
 from paper_terminal.state import SqliteStore
 from paper_terminal.trading import TradeDesk
@@ -28,7 +29,15 @@ class MarketFunctions(Functions):
     """The market's side of a terminal: symbols, quotes, ticks, bars and depth, and its Market Watch."""
 
     def __init__(
-        self, folder: Path, settings: Settings, *, engine: Engine, market: Market, store: SqliteStore, login: int
+        self,
+        folder: Path,
+        settings: Settings,
+        *,
+        engine: Engine,
+        market: Market,
+        store: SqliteStore,
+        silences: Silences,
+        login: int,
     ) -> None:
         """Join the parts; `login` is the account it is logged in to."""
         self._folder = folder
@@ -60,7 +69,7 @@ class MarketFunctions(Functions):
         self._swapped_from: int | None = None
         self._seen: dict[int, Account] = {}
         """The accounts as they were when the link to the broker was lost; empty while there is one."""
-        self._unquoted: frozenset[str] = frozenset()
+        self._silences = silences
         super().__init__()
 
     def _first_selection(self) -> set[str]:
@@ -85,7 +94,7 @@ class MarketFunctions(Functions):
             from_ms -= from_ms % HOUR_MS
         for name, symbol in self._engine.symbols.items():
             try:
-                ticks = self._market.history(symbol.name, from_ms, until_ms)
+                ticks = self._silences.without(name, self._market.history(symbol.name, from_ms, until_ms))
             except KeyError:  # a symbol this feed does not quote has no history
                 continue
             self._histories[name].append(ticks)
@@ -112,8 +121,8 @@ class MarketFunctions(Functions):
             StateError: what the ticks caused cannot be made durable.
         """
         blocks = self._market.advance()
-        if self._unquoted:
-            blocks = [block for block in blocks if block[0] not in self._unquoted]
+        if silent := self._silences.names:
+            blocks = [block for block in blocks if block[0] not in silent]
         self._engine.on_ticks(blocks, self._market.now_ms)
         if not self.connected:
             self._undelivered += blocks

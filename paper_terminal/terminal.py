@@ -56,7 +56,9 @@ class Terminal(MarketFunctions):
         elif name == "api_off":
             self.api_off = on
         elif name == "no_quotes":
-            self._unquoted = self._named(symbols) if on else frozenset()
+            now_ms = self._market.now_ms
+            facts = self._silences.begin(self._named(symbols), now_ms) if on else self._silences.end(now_ms)
+            self._store.commit((), facts)
         elif name == "late_history":
             self._hidden_from_ms = self._engine.moment().milliseconds if on else None
         elif on:
@@ -269,7 +271,7 @@ class Terminal(MarketFunctions):
             return api.TRADE_RETCODE_CLIENT_DISABLES_AT
         if not self.connected:
             return api.TRADE_RETCODE_CONNECTION
-        if self._symbol_of(request) in self._unquoted:
+        if self._symbol_of(request) in self._silences.names:
             return api.TRADE_RETCODE_PRICE_OFF
         outside = request.symbol in self._engine.symbols and request.symbol not in self._selected
         return api.TRADE_RETCODE_PRICE_OFF if outside else 0

@@ -229,6 +229,31 @@ def test_a_symbol_without_quotes_has_its_last_tick_and_no_trade(folder: Path) ->
     assert list_faults(folder) == []
 
 
+@pytest.mark.parametrize("ends_first", [True, False], ids=["restarted after it", "restarted in it"])
+def test_what_was_not_quoted_is_not_in_the_history_after_a_restart_either(tmp_path: Path, ends_first: bool) -> None:
+    with RunningTerminal(tmp_path / "terminal") as running:
+        assert mt5.initialize(str(running.folder))
+
+        def newest(symbol: str = "EURUSD") -> int:
+            return int(mt5.symbol_info_tick(symbol).time_msc)
+
+        set_fault(running.folder, "no_quotes", count=None, symbols=["EURUSD"])
+        last_ms = newest()
+        eventually(lambda: newest("GBPUSD") > last_ms + 1500, what="a while without quotes")
+        if ends_first:
+            clear_faults(running.folder)
+            eventually(lambda: newest() > last_ms, what="quotes again")
+        mt5.shutdown()
+        running.kill()
+        running.start()
+        assert mt5.initialize(str(running.folder))
+        eventually(lambda: newest() > last_ms, what="quotes after the restart")
+        ticks = mt5.copy_ticks_range("EURUSD", last_ms // 1000, newest() // 1000 + 1, mt5.COPY_TICKS_ALL)
+        after = ticks[ticks["time_msc"] > last_ms]["time_msc"]
+        assert after[0] > last_ms + 1400
+        mt5.shutdown()
+
+
 def test_an_update_restarts_the_terminal_with_another_build(tmp_path: Path) -> None:
     with RunningTerminal(tmp_path / "terminal") as running:
         assert mt5.initialize(str(running.folder))
