@@ -1,4 +1,4 @@
-"""Spans in which symbols were not quoted (fault `no_quotes`): what was never shown is not in the history later, either."""
+"""Spans in which symbols were not quoted (`no_quotes`): what was never shown is not in the history later either."""
 
 from __future__ import annotations
 
