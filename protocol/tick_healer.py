@@ -24,9 +24,8 @@ from protocol.ticks import RECORD_BYTES
 MAX_WAITING_BATCHES = 20_000
 DEADLINE_S = 5.0
 RETRY_S = 0.2
-MAX_ATTEMPTS = 10
-LIFE_ATTEMPTS = 100
-"""For what came between two lives: an adapter that has just started must find its terminal first."""
+GIVE_UP_S = 60.0
+"""How long a gap is asked for: an adapter that just started must find its terminal first, and networks come back."""
 _LATEST_MS = 2_145_000_000_000  # dates of the terminal's API end in January 2038
 _time_ms = struct.Struct("<40xq")
 
@@ -72,7 +71,7 @@ class TickStream:
         self._deliver_on = deliver
         self._sequence = Sequence(from_first=heal and place is not None)
         self._waiting: deque[TickBatch | Gap | LifeGap] = deque()
-        self._attempts = 0
+        self._failing_since_ns: int | None = None
         self._asking = False
         self._life = 0
         self._found_between = False
@@ -232,7 +231,7 @@ class TickStream:
         self._asking = False
         if self._given_up_meanwhile(gap):
             return
-        self._attempts = 0
+        self._failing_since_ns = None
         if not isinstance(reply, Ticks):
             self._give_up("the adapter's answer is no ticks")
         elif isinstance(gap, LifeGap):
@@ -283,17 +282,18 @@ class TickStream:
         self._asking = False
         if self._given_up_meanwhile(gap):
             return
-        self._attempts += 1
+        now_ns = self._loop.clock.monotonic_ns()
+        self._failing_since_ns = self._failing_since_ns or now_ns
         if isinstance(gap, Gap) and isinstance(error, NotFound) and not self._by_time and self._place is not None:
             self._by_time = True
             self._heal()
-        elif isinstance(error, NotFound) or self._attempts >= _most_attempts(gap):
+        elif isinstance(error, NotFound) or now_ns - self._failing_since_ns >= GIVE_UP_S * 1e9:
             self._give_up(error.text)
         else:
             self._loop.after(RETRY_S, self._heal)
 
     def _give_up(self, reason: str) -> None:
-        self._attempts = 0
+        self._failing_since_ns = None
         self._by_time = self._found_between = False
         if self._waiting and not isinstance(self._waiting[0], TickBatch):
             gap = self._waiting.popleft()
@@ -314,10 +314,6 @@ class TickStream:
                 return
             self._waiting.popleft()
             self._deliver(batch)
-
-
-def _most_attempts(gap: Gap | LifeGap) -> int:
-    return LIFE_ATTEMPTS if isinstance(gap, LifeGap) else MAX_ATTEMPTS
 
 
 def _behind(before: TickPlace | None, records: bytes) -> TickPlace:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 
 import paper_terminal.client as mt5
+from tests.waiting import eventually
 
 FOREVER_S: Final = 2_000_000_000
 FINAL: Final = {
@@ -21,9 +22,13 @@ CENT: Final = 0.0051
 
 
 class Ledger:
-    """Everything an account has, read at once; orders and deals by ticket."""
+    """Everything an account has at one moment; orders and deals by ticket."""
 
     def __init__(self) -> None:
+        # Each call shows its own moment, and the market may fill something between two of them.
+        eventually(self._read_whole, what="a moment in which nothing happens")
+
+    def _read_whole(self) -> bool:
         api: Any = mt5
         self.account = api.account_info()
         self.positions = api.positions_get()
@@ -31,6 +36,12 @@ class Ledger:
         self.filed = api.history_orders_get(1, FOREVER_S)
         self.deals = api.history_deals_get(1, FOREVER_S)
         self.orders = {each.ticket: each for each in (*self.filed, *self.active)}
+        counts = (len(self.filed), len(self.deals), len(self.active))
+        return counts == (
+            api.history_orders_total(1, FOREVER_S),
+            api.history_deals_total(1, FOREVER_S),
+            api.orders_total(),
+        ) and bool(self.account.balance == api.account_info().balance)
 
     def audit(self) -> None:
         """Check all of it."""
