@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -129,3 +129,16 @@ class Broker:
                 | fields
             )
         )
+
+
+def show_singly(engine: Engine, blocks: Sequence[tuple[str, Records]], end_ms: int) -> None:
+    """Show an engine each tick of some blocks by itself, in the order of their times, and then `end_ms`."""
+    queue = sorted(
+        (int(tick["time_msc"]), place, index)
+        for place, (_, ticks) in enumerate(blocks)
+        for index, tick in enumerate(ticks)
+    )
+    for time_ms, place, index in queue:
+        name, ticks = blocks[place]
+        engine.on_ticks([(name, ticks[index : index + 1])], time_ms)
+    engine.on_ticks([], end_ms)

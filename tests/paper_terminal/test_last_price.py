@@ -11,7 +11,7 @@ import pytest
 from paper_terminal import constants as api
 from paper_terminal.records import Records
 from paper_terminal.specifications import Specification
-from tests.paper_terminal.broker import USDJPY, Broker, ticks
+from tests.paper_terminal.broker import USDJPY, Broker, show_singly, ticks
 from tests.paper_terminal.test_skipping import walk
 
 STOCK = Specification(
@@ -109,15 +109,7 @@ def test_one_block_ends_as_single_ticks_do(seed: int) -> None:
     blocks = lively(whole, seed)
     end_ms = whole.now_ms + 90_000_001
     whole.engine.on_ticks(blocks, end_ms)
-    queue = sorted(
-        (int(tick["time_msc"]), place, index)
-        for place, (_, part) in enumerate(blocks)
-        for index, tick in enumerate(part)
-    )
-    for time_ms, place, index in queue:
-        name, part = blocks[place]
-        single.engine.on_ticks([(name, part[index : index + 1])], time_ms)
-    single.engine.on_ticks([], end_ms)
+    show_singly(single.engine, blocks, end_ms)
     assert len(whole.account.deals) > 5
     assert whole.account.deals.all() == single.account.deals.all()
     assert whole.account.history_orders.all() == single.account.history_orders.all()

@@ -11,7 +11,7 @@ import pytest
 from paper_terminal import constants as api
 from paper_terminal.records import TICK_DTYPE, Records
 from paper_terminal.settings import AccountSettings
-from tests.paper_terminal.broker import Broker
+from tests.paper_terminal.broker import Broker, show_singly
 
 COUNT = 4000
 
@@ -56,15 +56,7 @@ def test_one_block_ends_as_single_ticks_do(seed: int, balance: float, margin_mod
     blocks = walk(whole, seed)
     end_ms = whole.now_ms + 90_000_001
     whole.engine.on_ticks(blocks, end_ms)
-    queue = sorted(
-        (int(tick["time_msc"]), place, index)
-        for place, (_, ticks) in enumerate(blocks)
-        for index, tick in enumerate(ticks)
-    )
-    for time_ms, place, index in queue:
-        name, ticks = blocks[place]
-        single.engine.on_ticks([(name, ticks[index : index + 1])], time_ms)
-    single.engine.on_ticks([], end_ms)
+    show_singly(single.engine, blocks, end_ms)
     assert len(whole.account.deals) > 5
     assert whole.account.deals.all() == single.account.deals.all()
     assert whole.account.history_orders.all() == single.account.history_orders.all()
