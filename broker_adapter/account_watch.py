@@ -137,8 +137,8 @@ class AccountWatch:
         self._reads += 1
         self._switch_account(read)
         self._note_connection(read)
-        if self.last is None or read.deals is not self.last.deals:
-            self.newest_deal = max((deal.ticket for deal in read.deals), default=self.newest_deal)
+        for deal in read.deals.since(None if self.last is None else self.last.deals):
+            self.newest_deal = max(self.newest_deal, deal.ticket)
         self.last = read
         self._unseen = {n: (i, ns) for n, (i, ns) in self._unseen.items() if read.started_ns < ns}
         # The outcomes first: they say whose the deals are. The events of the deals first on the wire: whoever hears

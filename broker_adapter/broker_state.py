@@ -7,10 +7,9 @@ between two calls is then seen twice, never not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
+from broker_adapter.account_records import Records
 from protocol.messages import Account, Deal, Order, Position
 
 # Values of MetaTrader 5 (package constants).
@@ -41,7 +40,7 @@ class BrokerRead(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         account: Account the read was made on.
         positions, orders: All that are open or active.
-        history_orders, deals: All from `history_from_ms` to beyond now, by time done and time.
+        history_orders, deals: All from `history_from_ms` to beyond now, by time done and time; in no certain order.
         connected: The terminal was connected to its trade server before the first call and after the last one.
         started_ns, finished_ns: Monotonic clock before the first call and after the last one.
         market_ms: Market time of the read.
@@ -50,8 +49,8 @@ class BrokerRead(msgspec.Struct, frozen=True, kw_only=True):
     account: Account
     positions: tuple[Position, ...]
     orders: tuple[Order, ...]
-    history_orders: tuple[Order, ...]
-    deals: tuple[Deal, ...]
+    history_orders: Records[Order]
+    deals: Records[Deal]
     history_from_ms: int
     connected: bool
     started_ns: int
@@ -84,14 +83,14 @@ def opposite(side: str) -> str:
     return "sell" if side == "buy" else "buy"
 
 
-def closed_at_ms(identifier: int, deals: Iterable[Deal], *, open_ms: int) -> int | None:
+def closed_at_ms(identifier: int, deals: Records[Deal], *, open_ms: int) -> int | None:
     """Return when the last deal closed the position; None while its deals do not say that all of it is closed.
 
     A partial close leaves the rest open, and a reversal leaves the other side open: what was bought is held against
     what was sold. Where the opening deals are older than what was read, only a closing deal after `open_ms`, when it
     was last known to be open, counts.
     """
-    of_position = [deal for deal in deals if deal.position_id == identifier]
+    of_position = deals.of_position(identifier)
     closing = [deal for deal in of_position if deal.entry in CLOSING_ENTRIES]
     if any(deal.entry == ENTRY_IN for deal in of_position):
         left = sum(deal.volume if deal.type == DEAL_BUY else -deal.volume for deal in of_position)

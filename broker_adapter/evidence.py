@@ -7,11 +7,12 @@ by no other order of ours. What a fit is worth depends on the action; `reconcile
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from enum import Enum
 
 import msgspec
 
+from broker_adapter.account_records import Records
 from broker_adapter.broker_state import (
     ALL_ENTRIES,
     CLOSING_ENTRIES,
@@ -114,12 +115,13 @@ def _proves(intent: Intent, marks: Marks, *, magic: int, comment: str, order: in
 
 
 def _proven_deals(
-    intent: Intent, read: BrokerRead, marks: Marks, entries: Container[int], orders: Container[int]
+    intent: Intent, read: BrokerRead, marks: Marks, entries: Container[int], orders: Collection[int]
 ) -> list[Deal]:
     wanted = DEAL_BUY if intent.side == "buy" else DEAL_SELL
+    magic = 0 if marks.fixed_magic else intent.magic
     return [
         deal
-        for deal in read.deals
+        for deal in read.deals.naming(orders=(intent.order, *orders), magic=magic, number=intent.number)
         if deal.type == wanted
         and deal.entry in entries
         and deal.order  # a rollover's deals have the position's magic, and no order
@@ -139,8 +141,14 @@ def _proven_orders(intent: Intent, orders: Iterable[Order], marks: Marks) -> lis
     ]
 
 
+def _may_name(intent: Intent, orders: Records[Order]) -> list[Order]:
+    return orders.naming(orders=(intent.order,), magic=intent.magic, number=intent.number)
+
+
 def _open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
-    final = [o for o in _proven_orders(intent, read.history_orders, marks) if o.state in FINAL_STATES]
+    final = [
+        o for o in _proven_orders(intent, _may_name(intent, read.history_orders), marks) if o.state in FINAL_STATES
+    ]
     active = _proven_orders(intent, read.orders, marks)
     tickets = {order.ticket for order in (*final, *active)}
     deals = _proven_deals(intent, read, marks, _entries_of(intent), tickets)
@@ -186,7 +194,7 @@ def _entries_of(intent: Intent) -> Container[int]:
 
 def _position_showed(position: int, read: BrokerRead) -> bool:
     return any(p.identifier == position for p in read.positions) or any(
-        deal.position_id == position and deal.entry in CLOSING_ENTRIES for deal in read.deals
+        deal.entry in CLOSING_ENTRIES for deal in read.deals.of_position(position)
     )
 
 
@@ -231,7 +239,7 @@ def _is_fixed(intent: Intent, marks: Marks, magic: int) -> bool:
 def _fixed_magic_deals(intent: Intent, read: BrokerRead, marks: Marks) -> list[Deal]:
     return [
         deal
-        for deal in read.deals
+        for deal in read.deals.naming(orders=(), magic=intent.magic, number=0)
         if _is_fixed(intent, marks, deal.magic) and _fits(intent, deal, marks) and deal.entry in _entries_of(intent)
     ]
 
@@ -305,8 +313,10 @@ def _fitting_open(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
 
 
 def _close(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
-    of_position = [d for d in read.deals if d.position_id == intent.position and d.entry in CLOSING_ENTRIES]
-    final = [o for o in _proven_orders(intent, read.history_orders, marks) if o.state in FINAL_STATES]
+    of_position = [d for d in read.deals.of_position(intent.position) if d.entry in CLOSING_ENTRIES]
+    final = [
+        o for o in _proven_orders(intent, _may_name(intent, read.history_orders), marks) if o.state in FINAL_STATES
+    ]
     active = _proven_orders(intent, read.orders, marks)
     tickets = {order.ticket for order in (*final, *active)}
     if intent.netting:
@@ -318,7 +328,7 @@ def _close(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
     whole = bool(final) and not active
     if not deals and not (final or active):
         deals = _fitting_close(intent, read, of_position, marks)
-        whole = any(order.ticket == deal.order for deal in deals[:1] for order in read.history_orders)
+        whole = bool(deals) and read.history_orders.get(deals[0].order) is not None
         if not deals and intent.netting:
             return _fitting_part(intent, of_position, marks)
     if deals:
@@ -351,9 +361,9 @@ def _fitting_close(intent: Intent, read: BrokerRead, of_position: list[Deal], ma
     for deal in of_position:
         if _fits(intent, deal, marks):
             by_order.setdefault(deal.order, []).append(deal)
-    asked = {order.ticket: order.volume_initial for order in read.history_orders if order.ticket in by_order}
     for ticket, deals in by_order.items():
-        volume = asked.get(ticket, sum(deal.volume for deal in deals))
+        order = read.history_orders.get(ticket)
+        volume = sum(deal.volume for deal in deals) if order is None else order.volume_initial
         if abs(volume - intent.volume) < VOLUME_EPSILON:
             return deals
     return []
@@ -382,13 +392,14 @@ def _close_by(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
     """Two positions meet in one order, and only once: it takes the last of one of them."""
     pair = {intent.position, intent.position_by}
     by_order: dict[int, dict[int, Deal]] = {}
-    for deal in read.deals:
-        if deal.entry == ENTRY_OUT_BY and deal.position_id in pair:
-            by_order.setdefault(deal.order, {})[deal.position_id] = deal
+    for identifier in pair:
+        for deal in read.deals.of_position(identifier):
+            if deal.entry == ENTRY_OUT_BY:
+                by_order.setdefault(deal.order, {})[identifier] = deal
     for ticket, deals in by_order.items():
         if deals.keys() == pair:
             first = deals[intent.position]
-            made = next((o for o in read.history_orders if o.ticket == ticket), None)
+            made = read.history_orders.get(ticket)
             magic, comment = (first.magic, first.comment) if made is None else (made.magic, made.comment)
             return Effect(
                 Finding.DONE,
@@ -400,7 +411,7 @@ def _close_by(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
                 tuple(deal.ticket for deal in deals.values()),
                 proven=_proves(intent, marks, magic=magic, comment=comment, order=ticket),
             )
-    for order in (*read.orders, *read.history_orders):
+    for order in (*read.orders, *_may_name(intent, read.history_orders)):
         if _proves(intent, marks, magic=order.magic, comment=order.comment, order=order.ticket):
             if order.state in FINAL_STATES:
                 return _without_deals(intent, order)
@@ -444,13 +455,13 @@ def _cancel(intent: Intent, read: BrokerRead, marks: Marks) -> Effect:
 
 
 def _if_final(intent: Intent, read: BrokerRead, done: Callable[[Order], bool]) -> Effect:
-    for order in read.history_orders:
-        if order.ticket == intent.order and order.state in FINAL_STATES:
-            if done(order):
-                return Effect(Finding.DONE, order=order.ticket)
-            text = f"order {order.ticket} is final in state {order.state}"
-            return Effect(Finding.IMPOSSIBLE, order=order.ticket, text=text)
-    return NOTHING
+    order = read.history_orders.get(intent.order)
+    if order is None or order.state not in FINAL_STATES:
+        return NOTHING
+    if done(order):
+        return Effect(Finding.DONE, order=order.ticket)
+    text = f"order {order.ticket} is final in state {order.state}"
+    return Effect(Finding.IMPOSSIBLE, order=order.ticket, text=text)
 
 
 def _same(found: float, asked: float) -> bool:

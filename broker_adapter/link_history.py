@@ -1,7 +1,8 @@
 """Final orders and deals of a sliding window, read in a link as cheaply as may be: only what is new is handed over.
 
 An account may have tens of thousands of deals in its window. The terminal tells their number; while that stays, nothing
-is read. When it grew, the newest minutes are read, and all of it only where that does not explain the number.
+is read. When it grew, the newest second is read, then the newest minutes, and all of it only where neither explains the
+number.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from broker_adapter.api_failure import last_failure
 
 PAGE = 1024
 """Of each kind in one answer: decoded and converted it takes the adapter's loop some milliseconds."""
-_RECENT_S = 120
+_RECENT_S = (1, 120)
 
 
 class HistoryWindow:
@@ -50,8 +51,8 @@ class HistoryWindow:
         total = self._must(getattr(self._api, self._total_name)(*window))
         if total == len(self._records) and not reread:
             return False
-        if not reread:
-            self._take(self._read((max(window[0], self._newest_s - _RECENT_S), window[1])))
+        for recent_s in () if reread else _RECENT_S:
+            self._take(self._read((max(window[0], self._newest_s - recent_s), window[1])))
             if len(self._records) == total:
                 return False
         records = self._read(window)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from broker_adapter.account_records import Records
 from broker_adapter.broker_state import (
     DEAL_BALANCE,
     DEAL_BONUS,
@@ -29,7 +30,7 @@ from market import risk
 from market.risk import LimitUse, RiskCode, RiskLimits, RiskState, TradingMode
 from mt5bus.settings import Risk
 from protocol.errors import NotReady, RiskRefused
-from protocol.messages import Account, Order, Position, Quote
+from protocol.messages import Account, Deal, Order, Position, Quote
 
 _NEAR_MIDNIGHT_MS = 60_000  # a read this soon after it shows the equity at midnight
 _MINUTE_NS = 60_000_000_000
@@ -80,6 +81,7 @@ class RiskGate:
         self._account: tuple[str, int] | None = None
         self._deposits: dict[int, tuple[int, float]] = {}
         self._deposits_from_ms: int | None = None
+        self._deals_seen: Records[Deal] | None = None
 
     # --- Mode and arming ----------------------------------------------------------------------------------------
 
@@ -271,12 +273,13 @@ class RiskGate:
     def _note_deposits(self, read: BrokerRead, midnight_ms: int) -> None:
         account = (read.account.server, read.account.login)
         if account != self._account:
-            self._account, self._deposits, self._deposits_from_ms = account, {}, None
+            self._account, self._deposits, self._deposits_from_ms, self._deals_seen = account, {}, None, None
         day = self._day
         from_ms = midnight_ms if day is None or (day.server, day.login) != account else min(day.at_ms, midnight_ms)
-        for deal in read.deals:
-            if deal.type in _PAID_IN and deal.time_ms >= from_ms:
+        for deal in read.deals.since(self._deals_seen):
+            if deal.type in _PAID_IN:
                 self._deposits[deal.ticket] = (deal.time_ms, deal.profit)
+        self._deals_seen = read.deals
         if read.history_from_ms <= from_ms:
             self._deposits_from_ms = from_ms  # from there on all are known: the reads that follow overlap
 

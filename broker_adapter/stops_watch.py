@@ -70,8 +70,8 @@ class StopsWatch:
                 self._ledger.amend(batch, following)
             return
         entries = ALL_ENTRIES if intent.netting else OPENING_ENTRIES
-        deal = next((d for d in read.deals if d.order == intent.order and d.entry in entries), None)
-        final = next((o for o in read.history_orders if o.ticket == intent.order and o.state in FINAL_STATES), None)
+        deal = next((d for d in read.deals.of_order(intent.order) if d.entry in entries), None)
+        final = next((o for o in read.history_orders.of_order(intent.order) if o.state in FINAL_STATES), None)
         if deal is not None:
             wanted = self._wanted(intent, final or active)
             self._ledger.amend(batch, msgspec.structs.replace(wanted, position=deal.position_id, stops="unchecked"))

@@ -15,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from broker_adapter.account_records import Records
 from broker_adapter.broker_state import FINAL_STATES, BrokerRead, closed_at_ms
 from protocol.messages import Deal, DealEvent, EventBody, Order, OrderEvent, Position, PositionEvent
 
@@ -41,7 +42,7 @@ class Published(msgspec.Struct, frozen=True):
         positions: By identifier, active orders by ticket.
         deals: Tickets of deals told, with their times; final_orders likewise.
         missing_since_ns: Since when a position (by identifier) is missing from connected reads.
-        deals_seen, orders_seen: The tuples last looked through: the same ones again hold nothing new.
+        deals_seen, orders_seen: The records last looked through: only what came to them since can be new.
     """
 
     positions: dict[int, Position] = {}
@@ -49,8 +50,8 @@ class Published(msgspec.Struct, frozen=True):
     deals: dict[int, int] = {}
     final_orders: dict[int, int] = {}
     missing_since_ns: dict[int, int] = {}
-    deals_seen: tuple[Deal, ...] = ()
-    orders_seen: tuple[Order, ...] = ()
+    deals_seen: Records[Deal] | None = None
+    orders_seen: Records[Order] | None = None
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -151,9 +152,8 @@ def _order_changes(
 
 
 def _final_orders(published: Published, read: BrokerRead, whose: Attribution) -> tuple[dict[int, int], list[Told]]:
-    if read.history_orders is published.orders_seen:
-        return {}, []
-    new = [o for o in read.history_orders if o.state in FINAL_STATES and o.ticket not in published.final_orders]
+    found = read.history_orders.since(published.orders_seen)
+    new = [o for o in found if o.state in FINAL_STATES and o.ticket not in published.final_orders]
     new.sort(key=lambda order: (order.time_done_ms, order.ticket))
     # Stored under the ticket alone: its time in UTC changes when the server's offset is learned.
     events = [
@@ -164,9 +164,8 @@ def _final_orders(published: Published, read: BrokerRead, whose: Attribution) ->
 
 
 def _new_deals(published: Published, read: BrokerRead, whose: Attribution) -> tuple[dict[int, int], list[Told]]:
-    if read.deals is published.deals_seen:
-        return {}, []
-    new = [deal for deal in read.deals if deal.ticket not in published.deals]
+    found = read.deals.since(published.deals_seen)
+    new = [deal for deal in found if deal.ticket not in published.deals]
     new.sort(key=lambda deal: (deal.time_ms, deal.ticket))
     events = [Told(DealEvent(attributed_deal(deal, whose)), deal.time_ms) for deal in new]
     return {deal.ticket: deal.time_ms for deal in new}, events
@@ -211,7 +210,10 @@ def _position_changes(
 def _remembered(old: dict[int, int], new: dict[int, int], oldest_ms: int) -> dict[int, int]:
     if not new:
         return old
-    return {ticket: ms for ticket, ms in {**old, **new}.items() if ms >= oldest_ms or ticket in new}
+    both = old | new
+    if next(iter(both.values())) >= oldest_ms:
+        return both  # the oldest come first, or nearly: looking through all of them at every deal would take long
+    return {ticket: ms for ticket, ms in both.items() if ms >= oldest_ms or ticket in new}
 
 
 def _owner(position: Position) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from broker_adapter.account_records import Records
 from broker_adapter.api_types import ApiDeal, ApiOrder
 from broker_adapter.broker_state import BrokerRead
 from broker_adapter.connection import Connection
@@ -41,15 +42,15 @@ log = logging.getLogger(__name__)
 
 
 class _Older(msgspec.Struct, eq=False):
-    """What was swept, by ticket, and all there is together with the window's tuples that were merged."""
+    """What was swept, and all there is together with the window's records that were merged."""
 
     swept: Swept
-    orders: dict[int, Order]
-    deals: dict[int, Deal]
-    merged_orders: tuple[Order, ...] | None = None
-    merged_deals: tuple[Deal, ...] | None = None
-    all_orders: tuple[Order, ...] = ()
-    all_deals: tuple[Deal, ...] = ()
+    orders: list[Order]
+    deals: list[Deal]
+    merged_orders: Records[Order] | None = None
+    merged_deals: Records[Deal] | None = None
+    all_orders: Records[Order] = Records()
+    all_deals: Records[Deal] = Records()
 
 
 class TradePoll:
@@ -97,10 +98,8 @@ class TradePoll:
         self._serial = 0
         self._api_orders: dict[int, ApiOrder] = {}
         self._api_deals: dict[int, ApiDeal] = {}
-        self._orders_by_ticket: dict[int, Order] = {}
-        self._deals_by_ticket: dict[int, Deal] = {}
-        self._history_orders: tuple[Order, ...] = ()
-        self._deals: tuple[Deal, ...] = ()
+        self._history_orders: Records[Order] = Records()
+        self._deals: Records[Deal] = Records()
         self._reread_at_ns = 0
         self._sweep = HistorySweep(loop, connection, deadline_s=settings.deadlines.bulk_s)
         self._sweep_day = -1
@@ -256,10 +255,8 @@ class TradePoll:
         if basis == self._basis:
             return
         self._basis = basis
-        self._orders_by_ticket = {ticket: self._order(each) for ticket, each in self._api_orders.items()}
-        self._deals_by_ticket = {ticket: self._deal(each) for ticket, each in self._api_deals.items()}
-        self._history_orders = tuple(self._orders_by_ticket.values())
-        self._deals = tuple(self._deals_by_ticket.values())
+        self._history_orders = Records(map(self._order, self._api_orders.values()))
+        self._deals = Records(map(self._deal, self._api_deals.values()))
         if self._older is not None:
             self._older = self._converted(self._older.swept)
 
@@ -274,29 +271,21 @@ class TradePoll:
         if polled.complete:
             self._api_orders.clear()
             self._api_deals.clear()
-            self._orders_by_ticket.clear()
-            self._deals_by_ticket.clear()
-        for order in polled.history_orders:
-            self._api_orders[order.ticket] = order
-            self._orders_by_ticket[order.ticket] = self._order(order)
-        for deal in polled.deals:
-            self._api_deals[deal.ticket] = deal
-            self._deals_by_ticket[deal.ticket] = self._deal(deal)
-        # The same tuple as long as nothing is new: who compares two reads sees it at once.
-        if polled.history_orders or polled.complete:
-            self._history_orders = tuple(self._orders_by_ticket.values())
-        if polled.deals or polled.complete:
-            self._deals = tuple(self._deals_by_ticket.values())
+            self._history_orders, self._deals = Records(), Records()
+        self._api_orders.update((order.ticket, order) for order in polled.history_orders)
+        self._api_deals.update((deal.ticket, deal) for deal in polled.deals)
+        self._history_orders = self._history_orders.with_more(map(self._order, polled.history_orders))
+        self._deals = self._deals.with_more(map(self._deal, polled.deals))
 
-    def _history(self) -> tuple[tuple[Order, ...], tuple[Deal, ...], int]:
+    def _history(self) -> tuple[Records[Order], Records[Deal], int]:
         """Return orders and deals, and from which server second on they are all there."""
         older = self._older
         if older is None or older.swept.to_s < self._window[0]:
             return self._history_orders, self._deals, self._window[0]
         if older.merged_orders is not self._history_orders or older.merged_deals is not self._deals:
             older.merged_orders, older.merged_deals = self._history_orders, self._deals
-            older.all_orders = tuple((older.orders | self._orders_by_ticket).values())
-            older.all_deals = tuple((older.deals | self._deals_by_ticket).values())
+            older.all_orders = Records((*older.orders, *self._history_orders))
+            older.all_deals = Records((*older.deals, *self._deals))
         return older.all_orders, older.all_deals, min(older.swept.from_s, self._window[0])
 
     def _read_from(self, polled: TradePolled, started_ns: int) -> BrokerRead:
@@ -317,7 +306,7 @@ class TradePoll:
 
 
 def _older(swept: Swept, orders: Iterable[Order], deals: Iterable[Deal]) -> _Older:
-    return _Older(swept, {each.ticket: each for each in orders}, {each.ticket: each for each in deals})
+    return _Older(swept, list(orders), list(deals))
 
 
 def _never(error: BusError) -> None:

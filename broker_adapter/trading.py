@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+
 from broker_adapter.alerts import StandingAlerts
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
@@ -223,8 +225,8 @@ class Trading:
     def last_deals(self) -> tuple[Deal, ...]:
         """The newest deals of the last read, oldest first."""
         deals = self._poll.last.deals if self._poll.last is not None else ()
-        newest = sorted(deals, key=lambda deal: (deal.time_ms, deal.ticket))[-LAST_DEALS:]
-        return tuple(map(self.attributed_deal, newest))
+        newest = heapq.nlargest(LAST_DEALS, deals, key=lambda deal: (deal.time_ms, deal.ticket))
+        return tuple(map(self.attributed_deal, reversed(newest)))
 
     def attributed_deal(self, deal: Deal) -> Deal:
         """Return the deal with its strategy and order id, if it is ours."""

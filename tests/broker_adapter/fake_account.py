@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from broker_adapter.account_records import Records
 from broker_adapter.api_types import ApiSendResult, ApiTradeRequest
 from broker_adapter.broker_state import BrokerRead
 from protocol.clock import ManualClock
@@ -147,8 +148,8 @@ class FakeBroker:
             account=account,
             positions=tuple(self.positions.values()),
             orders=tuple(self.active.values()),
-            history_orders=() if self.history_hidden else tuple(self.history),
-            deals=() if self.history_hidden else tuple(self.deals),
+            history_orders=Records(() if self.history_hidden else self.history),
+            deals=Records(() if self.history_hidden else self.deals),
             history_from_ms=self.clock.wall_ms() - 86_400_000,
             connected=self.connected,
             started_ns=now_ns,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker_adapter.account_records import Records
 from broker_adapter.broker_state import BrokerRead
 from broker_adapter.evidence import Finding, Marks, effect_of
 from broker_adapter.intents import Intent
@@ -83,14 +85,16 @@ def order(ticket: int, state: int, **changes: object) -> Order:
     return msgspec.structs.replace(made, **changes)
 
 
-def read(*, at_s: float = 1000.0, **changes: object) -> BrokerRead:
+def read(
+    *, at_s: float = 1000.0, history_orders: Iterable[Order] = (), deals: Iterable[Deal] = (), **changes: object
+) -> BrokerRead:
     ns = round(at_s * SECOND)
     made = BrokerRead(
         account=ACCOUNT,
         positions=(),
         orders=(),
-        history_orders=(),
-        deals=(),
+        history_orders=Records(history_orders),
+        deals=Records(deals),
         history_from_ms=CREATED_MS - 86_400_000,
         connected=True,
         started_ns=ns,
@@ -203,7 +207,7 @@ def test_a_partial_fill_is_not_final_while_more_may_come() -> None:
     part = deal(OPEN, volume=0.1)
     early = read(at_s=1, deals=(part,), positions=(position(),))
     assert decide(OPEN, early) == "undecided"
-    ended = msgspec.structs.replace(early, history_orders=(order(1099, 4, magic=OPEN.magic),))
+    ended = msgspec.structs.replace(early, history_orders=Records((order(1099, 4, magic=OPEN.magic),)))
     decision = reconcile([OPEN], ended, circumstances())[0]
     assert (decision.after.state, decision.after.filled_volume) == (State.DONE, 0.1)
 
@@ -235,9 +239,11 @@ def test_with_a_fixed_magic_symbol_side_and_volume_are_proof() -> None:
     by = circumstances(marks=marks)
     seen = read(at_s=1, deals=(deal(None, magic=4711, comment="changed"),), positions=(position(magic=4711),))
     assert decide(fixed, seen, by) == "done"
-    other = msgspec.structs.replace(seen, deals=(deal(None, magic=4711, comment=make_comment(9, "")),), positions=())
+    other = msgspec.structs.replace(
+        seen, deals=Records((deal(None, magic=4711, comment=make_comment(9, "")),)), positions=()
+    )
     assert decide(fixed, other, by) == "undecided"
-    known = msgspec.structs.replace(seen, deals=(deal(None, magic=4711, ticket=999),), positions=())
+    known = msgspec.structs.replace(seen, deals=Records((deal(None, magic=4711, ticket=999),)), positions=())
     assert effect_of(fixed, known, marks).finding is Finding.NOTHING
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from broker_adapter.account_records import Records
 from broker_adapter.broker_state import BrokerRead
 from broker_adapter.journal_records import Record
 from broker_adapter.order_requests import Draft
@@ -63,13 +64,13 @@ def check(gate: RiskGate, order: Draft = BUY, **more: object) -> str:
     return ""
 
 
-def read(**changes: object) -> BrokerRead:
+def read(*, deals: Iterable[Deal] = (), **changes: object) -> BrokerRead:
     made = BrokerRead(
         account=ACCOUNT,
         positions=(),
         orders=(),
-        history_orders=(),
-        deals=(),
+        history_orders=Records(),
+        deals=Records(deals),
         history_from_ms=MIDNIGHT - DAY_MS,
         connected=True,
         started_ns=0,

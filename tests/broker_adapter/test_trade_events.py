@@ -9,6 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker_adapter.account_records import Records
 from broker_adapter.api_types import ApiTradeRequest
 from broker_adapter.broker_state import BrokerRead
 from broker_adapter.trade_events import Changes, Published, differences
@@ -69,8 +70,8 @@ class Follower:
             account=ACCOUNT,
             positions=positions,
             orders=orders,
-            history_orders=final,
-            deals=deals,
+            history_orders=Records(final),
+            deals=Records(deals),
             history_from_ms=0,
             connected=connected,
             started_ns=ns,
@@ -244,10 +245,7 @@ def with_each_ticket_once(seen: BrokerRead) -> BrokerRead:
         seen,
         positions=tuple({p.identifier: p for p in seen.positions}.values()),
         orders=tuple({o.ticket: o for o in seen.orders}.values()),
-        history_orders=tuple(
-            {o.ticket: msgspec.structs.replace(o, time_done_ms=NOW_MS) for o in seen.history_orders}.values()
-        ),
-        deals=tuple({d.ticket: d for d in seen.deals}.values()),
+        history_orders=Records(msgspec.structs.replace(o, time_done_ms=NOW_MS) for o in seen.history_orders),
     )
 
 
