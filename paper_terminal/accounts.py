@@ -17,7 +17,9 @@ from paper_terminal.settings import AccountSettings
 from paper_terminal.state import Change, Loaded
 from paper_terminal.symbol_book import SymbolBook
 
-R = TypeVar("R", Order, Deal)
+R = TypeVar("R", bound=Order | Deal)
+
+_BACK_S = 3600  # so far the server's clock steps back, when summer time ends
 
 
 class History(Generic[R]):
@@ -28,7 +30,7 @@ class History(Generic[R]):
         self._records: list[R] = []
         self._by_ticket: dict[int, R] = {}
         self._by_position: dict[int, list[R]] = {}
-        # The server's clock steps back an hour in autumn; the running maximum keeps the list searchable.
+        # The server's clock steps back in autumn; the running maximum keeps the list searchable.
         self._latest_s: list[int] = []
 
     def __len__(self) -> int:
@@ -65,8 +67,18 @@ class History(Generic[R]):
 
     def between(self, from_s: int, to_s: int) -> list[R]:
         """Return the records with from_s <= time <= to_s, server seconds."""
+        # A record is at most an hour older than the latest before it: only the first and last hour must be looked at.
         first = bisect_left(self._latest_s, from_s)
-        end = bisect_right(self._latest_s, to_s + 3600)
+        inside = bisect_left(self._latest_s, from_s + _BACK_S, first)
+        last = max(inside, bisect_right(self._latest_s, to_s))
+        end = bisect_right(self._latest_s, to_s + _BACK_S, last)
+        return [
+            *self._within(first, inside, from_s, to_s),
+            *self._records[inside:last],
+            *self._within(last, end, from_s, to_s),
+        ]
+
+    def _within(self, first: int, end: int, from_s: int, to_s: int) -> list[R]:
         return [each for each in self._records[first:end] if from_s <= self._time_s(each) <= to_s]
 
 
