@@ -252,6 +252,7 @@ class OrderDesk:
                 fingerprint=fingerprint_of(request),
                 strategy=request.strategy,
                 ttl_ms=request.ttl_ms,
+                asked_ns=caller.waiting_since_ns,
             )
         self.ledger.wait_for(intent, caller, repeated=False)
 
@@ -267,6 +268,7 @@ class OrderDesk:
                 strategy=strategy,
                 parent=parent,
                 ttl_ms=ttl_ms,
+                asked_ns=self._clock.monotonic_ns(),
             )
 
     def commit_new(self, batch: Batch) -> None:
@@ -391,7 +393,15 @@ class OrderDesk:
         return entered
 
     def _accept(
-        self, order: Draft, *, client_order_id: str, fingerprint: str, strategy: str, ttl_ms: int = 0, parent: int = 0
+        self,
+        order: Draft,
+        *,
+        client_order_id: str,
+        fingerprint: str,
+        strategy: str,
+        asked_ns: int,
+        ttl_ms: int = 0,
+        parent: int = 0,
     ) -> Intent:
         account = self._watch.account
         assert account is not None
@@ -408,7 +418,7 @@ class OrderDesk:
         entered = self.ledger.change(batch, intent)
         if order.action == "modify_position" and not parent:
             self._leave_stops_to(entered, batch)
-        deadline_ns = self._clock.monotonic_ns() + (ttl_ms or self._adapter.order_ttl_ms) * 1_000_000
+        deadline_ns = asked_ns + (ttl_ms or self._adapter.order_ttl_ms) * 1_000_000
         batch.then.append(partial(self._queue.add, entered, deadline_ns))
         self.ledger.commit(batch)
         return entered

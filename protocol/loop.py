@@ -19,6 +19,8 @@ from protocol.clock import Clock, SystemClock
 
 MAX_POLL_MS = 250
 _MINUTE_NS = 60_000_000_000
+_FROZEN_NS = 1_000_000_000  # no turn for so long: the process was frozen (sleep, SIGSTOP), or blocked
+_ARRIVING_NS = 1_000_000_000  # so long after it what was sent meanwhile may still be coming in
 
 Callback = Callable[[], None]
 
@@ -53,6 +55,9 @@ class Loop:
         self._longest_turn_ns = 0
         self._longest_before_ns = 0
         self._minute_ends_ns = self.clock.monotonic_ns() + _MINUTE_NS
+        self._turned_ns = self._before_ns = self.clock.monotonic_ns()
+        self._thawed_until_ns = 0
+        self._frozen_from_ns = 0
         self._poller = zmq.Poller()
         self._callbacks: dict[object, Callback] = {}
         self._timers: list[tuple[int, int, Timer]] = []
@@ -126,7 +131,7 @@ class Loop:
         """Poll once, at most `max_wait_ms` milliseconds, then call what is ready and what is due."""
         self.turns += 1
         ready = self._poller.poll(self._wait_ms(max_wait_ms))
-        begun_ns = self.clock.monotonic_ns()
+        begun_ns = self._note_begin()
         for socket, _ in ready:
             callback = self._callbacks.get(socket)
             if callback is not None:  # an earlier callback of this turn may have unwatched it
@@ -135,6 +140,11 @@ class Loop:
             self._posted.popleft()()
         self._run_due()
         self._note_turn(begun_ns)
+
+    @property
+    def waiting_since_ns(self) -> int:
+        """The moment since which what a socket gives now may have waited: the last turn, or a freeze's beginning."""
+        return self._frozen_from_ns if self._turned_ns < self._thawed_until_ns else self._before_ns
 
     @property
     def longest_turn_ms(self) -> float:
@@ -178,6 +188,15 @@ class Loop:
                     next_ns = now_ns + timer.interval_ns
                 heapq.heappush(self._timers, (next_ns, next(self._serial), timer))
             timer.callback()
+
+    def _note_begin(self) -> int:
+        now_ns = self.clock.monotonic_ns()
+        self._before_ns, self._turned_ns = self._turned_ns, now_ns
+        if now_ns - self._before_ns > _FROZEN_NS:
+            if self._before_ns >= self._thawed_until_ns:
+                self._frozen_from_ns = self._before_ns
+            self._thawed_until_ns = now_ns + _ARRIVING_NS
+        return now_ns
 
     def _note_turn(self, begun_ns: int) -> None:
         now_ns = self.clock.monotonic_ns()

@@ -34,15 +34,21 @@ log = logging.getLogger(__name__)
 
 
 class Caller:
-    """Who asked, and the way back. Kept by a handler that answers later."""
+    """Who asked, and the way back. Kept by a handler that answers later.
 
-    __slots__ = ("__weakref__", "_envelope", "_frame", "_service", "done", "request_id")
+    `waiting_since_ns`: the earliest moment (monotonic) at which the request can have come.
+    """
 
-    def __init__(self, service: Service, envelope: list[bytes], frame: zmq.Frame, request_id: int) -> None:
+    __slots__ = ("__weakref__", "_envelope", "_frame", "_service", "done", "request_id", "waiting_since_ns")
+
+    def __init__(
+        self, service: Service, envelope: list[bytes], frame: zmq.Frame, request_id: int, waiting_since_ns: int
+    ) -> None:
         self._service = service
         self._envelope = envelope
         self._frame = frame
         self.request_id = request_id
+        self.waiting_since_ns = waiting_since_ns
         self.done = False
 
     @property
@@ -173,7 +179,7 @@ class Service:
                 self.invalid += 1
             self.send(envelope, ErrorReply(codec.request_id(frame), error.code, error.text, error.details))
             return
-        self._dispatch(request, Caller(self, envelope, parts[-1], request.id))
+        self._dispatch(request, Caller(self, envelope, parts[-1], request.id, self._loop.waiting_since_ns))
 
     def _turn_away(self, envelope: list[bytes], part: zmq.Frame, frame: bytes) -> None:
         """Tell a peer whose key was revoked while it was connected."""

@@ -114,8 +114,9 @@ class GatedJournal(Journal):
 class FakeCaller:
     """Who asked: keeps the answers."""
 
-    def __init__(self, request_id: int = 1) -> None:
+    def __init__(self, request_id: int = 1, waiting_since_ns: int = 0) -> None:
         self.request_id = request_id
+        self.waiting_since_ns = waiting_since_ns
         self.name = "test"
         self.replies: list[Reply] = []
 
@@ -255,9 +256,9 @@ class World:
     def close(self) -> None:
         self.journal.close()
 
-    def ask(self, request: object, request_id: int = 1) -> FakeCaller:
-        """Hand a request to the desk as the service would."""
-        caller = FakeCaller(request_id)
+    def ask(self, request: object, request_id: int = 1, *, waited_s: float = 0.0) -> FakeCaller:
+        """Hand a request to the desk as the service would, `waited_s` after it came."""
+        caller = FakeCaller(request_id, self.clock.monotonic_ns() - round(waited_s * 1e9))
         try:
             self.desk.on_order(request, caller)  # type: ignore[arg-type]
         except BusError as error:

@@ -392,6 +392,16 @@ def test_nothing_is_sent_after_its_time_to_live(world: World) -> None:
     assert world.broker.trades == 1
 
 
+def test_the_time_to_live_counts_from_when_the_order_may_have_come(world: World) -> None:
+    fresh = world.ask(msgspec.structs.replace(buy("fresh"), ttl_ms=500), waited_s=0.3)
+    stale = world.ask(msgspec.structs.replace(buy("stale"), ttl_ms=500), waited_s=0.6)
+    world.settle()
+    assert fresh.outcome.state == "done"
+    assert (stale.outcome.state, stale.outcome.code) == ("rejected", "state_conflict")
+    assert "time to live" in stale.outcome.text
+    assert world.broker.trades == 1
+
+
 def test_closes_whole_and_in_part(world: World) -> None:
     position = opened(world, volume=0.3)
     part = world.ask(close(position, "part", 0.1))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -16,12 +18,14 @@ from mt5bus.config import Loaded, load
 from mt5bus.connect import client_of
 from paper_terminal.faults import clear_faults, set_fault
 from protocol.client import BusClient
-from protocol.errors import BusError, MarketRefused, RiskRefused, TryAgainLater, UnknownOutcome
+from protocol.errors import BusError, MarketRefused, RiskRefused, StateConflict, TryAgainLater, UnknownOutcome
 from protocol.messages import AlertEvent, DealEvent, IntentEvent
 from tests.integration.conftest import free_ports
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
+
+_FREEZE_S = 2.5  # longer than a loop takes for a pause, shorter than what makes the account's last read stale
 
 CONFIG = """
 [bus]
@@ -244,6 +248,26 @@ def _in_flight(adapter: Adapter, order_id: str) -> bool:
         return adapter.state(order_id).state in {"intended", "sent"}
     except BusError:
         return False
+
+
+def test_an_order_from_before_a_freeze_is_not_sent_after_its_time_to_live(adapter: Adapter) -> None:
+    submit(adapter, "before-freeze")
+    frozen = psutil.Process(adapter.process.pid)
+    with client_of(adapter.loaded) as client, ThreadPoolExecutor(1) as pool:
+        client.health()  # connected: what it sends is with the adapter's machine at once
+        frozen.suspend()
+        try:
+            since = time.monotonic()
+            asked = pool.submit(client.submit, "EURUSD", "buy", 0.1, client_order_id="frozen", ttl_ms=1000)
+            eventually(lambda: time.monotonic() - since > _FREEZE_S, what="the end of the freeze")
+        finally:
+            frozen.resume()
+        with pytest.raises(StateConflict, match="time to live"):
+            asked.result(30)
+    assert adapter.state("frozen").state == "rejected"
+    assert adapter.deals_of("frozen", 0)
+    submit(adapter, "after-freeze")
+    assert adapter.deals_of("after-freeze", 1)
 
 
 def test_halting_flattens_and_survives_a_kill(adapter: Adapter) -> None:

@@ -215,3 +215,19 @@ def test_the_longest_turn_is_that_of_the_last_minute_or_two(loop: Loop, clock: M
     work(0.02)
     work(0.03)
     assert loop.longest_turn_ms == 30.0
+
+
+def test_what_is_read_after_a_freeze_may_have_waited_since_it_began(loop: Loop, clock: ManualClock) -> None:
+    def turn_after(seconds: float) -> float:
+        clock.advance(seconds)
+        loop.turn(0)
+        return (clock.monotonic_ns() - loop.waiting_since_ns) / 1e9
+
+    assert turn_after(0.2) == 0.2
+    assert turn_after(0.3) == 0.3
+    assert turn_after(3.0) == 3.0
+    assert turn_after(0.5) == 3.5, "what was sent meanwhile may come in a moment later"
+    assert turn_after(1.5) == 5.0, "a second freeze before that moment is over counts from the first"
+    assert turn_after(0.9) == 5.9
+    assert turn_after(0.2) == 0.2
+    assert turn_after(2.0) == 2.0
