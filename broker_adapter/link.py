@@ -19,11 +19,11 @@ import zmq
 from broker_adapter.api_failure import ApiFailure
 from broker_adapter.link_commands import Executor
 from broker_adapter.link_config import LinkConfig, read_config
-from broker_adapter.link_messages import RAISED, Answer, AnyCommand, Ask, Attach, Greeting, LinkRole
+from broker_adapter.link_messages import RAISED, Answer, AnyCommand, Ask, Attach, Greeting
 from mt5bus import logs
 from mt5bus.errors import Mt5busError
 from mt5bus.home import Home
-from mt5bus.processes import end_with_parent, lower_own_priority, parent_lives
+from mt5bus.processes import end_with_parent, parent_lives
 from mt5bus.secret import Secret
 from protocol.clock import SystemClock
 from protocol.keys import Identity
@@ -41,7 +41,6 @@ class Link:
         self._config = config
         self._formatter = formatter
         self._clock = SystemClock()
-        self._is_lowered = False
         identity = Identity(config.name, config.public.encode("ascii"), config.secret.encode("ascii"), ("link",))
         self._socket = connect_dealer(
             context,
@@ -87,16 +86,8 @@ class Link:
             self._formatter.hide(Secret(ask.command.password))
         started_ns = self._clock.monotonic_ns()
         code, text, value = self._carry_out(ask.command)
-        if isinstance(ask.command, Attach) and code == 1:
-            self._on_attached()
         elapsed_us = (self._clock.monotonic_ns() - started_ns) // 1000
         return Answer(ask.serial, code, text, _raw(value), elapsed_us)
-
-    def _on_attached(self) -> None:
-        # From here on it reads history, which can wait where ticks and orders cannot. A shared link does it all.
-        if self._config.role == LinkRole.BULK and not self._is_lowered:
-            self._is_lowered = True
-            lower_own_priority()
 
     def _carry_out(self, command: AnyCommand) -> tuple[int, str, bytes]:
         try:

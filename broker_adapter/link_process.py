@@ -123,6 +123,8 @@ class LinkProcess:
                 output=self._output,
                 environment=child_environment(),
                 stdin=msgspec.json.encode(config) + b"\n",
+                # It reads history, which can wait where ticks and orders cannot. A shared link does it all.
+                gives_way=self.roles == (LinkRole.BULK,),
             )
         except ProcessError as error:
             log.exception("a link cannot be started", extra={"link": self.name, "reason": str(error)})

@@ -35,7 +35,7 @@ PACKAGES_FOLDER = Path(__file__).resolve().parent.parent
 _SAME_START_S = 0.05
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 0.02
-_NICER = 10
+_NICER, _NICEST = 10, 19
 
 Starter = Callable[..., "subprocess.Popen[bytes]"]
 
@@ -177,18 +177,28 @@ def start_link(
     output: Path,
     environment: Mapping[str, str] | None = None,
     stdin: bytes = b"",
+    gives_way: bool = False,
     starter: Starter = subprocess.Popen,
 ) -> subprocess.Popen[bytes]:
     """Start a child that ends with this process, however this one ends.
 
     Windows: a job that kills on close. Linux and macOS: the child calls `end_with_parent(PID)` first thing.
 
+    Args:
+        command: A list, never a shell string.
+        output: Its stdout and stderr are appended to this file.
+        environment: The whole environment; default `child_environment()`.
+        stdin: Handed over through a pipe that is then closed: the channel for secrets.
+        gives_way: Let other programs have the processors first: below normal on Windows, else ten steps nicer.
+        starter: Stands in for `subprocess.Popen`.
+
     Raises:
         ProcessError: The operating system refuses to start it, or to bind its life to ours (then it is ended).
     """
     flags: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        flags = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.NORMAL_PRIORITY_CLASS}
+        priority = subprocess.BELOW_NORMAL_PRIORITY_CLASS if gives_way else subprocess.NORMAL_PRIORITY_CLASS
+        flags = {"creationflags": subprocess.CREATE_NO_WINDOW | priority}
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("ab") as stream:
         process = _start(command, environment, None, stream, stdin, flags, starter)
@@ -200,8 +210,19 @@ def start_link(
             process.kill()
             process.wait(10)
             raise
+    elif gives_way:
+        _lower_priority(process.pid)
     _hand_over(process, stdin)
     return process
+
+
+def _lower_priority(pid: int) -> None:
+    """Let other programs have the processors before this one; a system that refuses is left as it is."""
+    try:
+        process = psutil.Process(pid)
+        process.nice(min(process.nice() + _NICER, _NICEST))
+    except psutil.Error as error:
+        log.warning("the priority of a process was not lowered", extra={"reason": str(error)})
 
 
 def _start(
@@ -268,20 +289,6 @@ def parent_lives(parent_pid: int) -> bool:
     if sys.platform == "win32":
         return True  # the job ends us with it
     return os.getppid() == parent_pid
-
-
-def lower_own_priority() -> None:
-    """Let other programs have the processors before this process, for good.
-
-    Windows: below normal. Elsewhere: ten steps nicer. A system that refuses is left as it is: it is only slower.
-    """
-    try:
-        if sys.platform == "win32":
-            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
-        else:
-            os.nice(_NICER)
-    except (psutil.AccessDenied, OSError) as error:
-        log.warning("the priority of this process was not lowered", extra={"reason": str(error)})
 
 
 def end_process(
