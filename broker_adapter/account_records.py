@@ -15,6 +15,8 @@ from protocol.messages import Deal, Order
 
 R = TypeVar("R", bound=Deal | Order)
 
+_NOWHERE = -1
+
 
 class Records(Generic[R]):
     """Each ticket's newest record, in the order in which the records became known."""
@@ -62,22 +64,22 @@ class Records(Generic[R]):
 
     def get(self, ticket: int) -> R | None:
         """Return the record of a ticket."""
-        return next(self._at(self._log.by_ticket.get(ticket, ())), None)
+        return next(self._at(self._log.by_ticket.places(ticket)), None)
 
     def of_order(self, ticket: int) -> list[R]:
         """Return the deals that an order made; of orders, the order itself."""
-        return list(self._at(self._log.by_order.get(ticket, ())))
+        return list(self._at(self._log.by_order.places(ticket)))
 
     def of_position(self, identifier: int) -> list[R]:
         """Return what belongs to a position."""
-        return list(self._at(self._log.by_position.get(identifier, ())))
+        return list(self._at(self._log.by_position.places(identifier)))
 
     def naming(self, *, orders: Iterable[int], magic: int, number: int) -> list[R]:
         """Return what has one of these order tickets, this magic number, or this intent's code in its comment."""
         log = self._log
-        found = {*log.by_magic.get(magic, ()), *log.by_number.get(number, ())}
+        found = {*log.by_magic.places(magic), *log.by_number.places(number)}
         for ticket in orders:
-            found.update(log.by_order.get(ticket, ()))
+            found.update(log.by_order.places(ticket))
         return list(self._at(sorted(found)))
 
     def _from(self, start: int) -> Iterator[R]:
@@ -88,6 +90,37 @@ class Records(Generic[R]):
         return (records[place] for place in places if place < end and replaced.get(place, end) >= end)
 
 
+class _Index:
+    """At which places a key stands. Numbers only: a list for each key would cost the garbage collector as much."""
+
+    __slots__ = ("_before", "_newest")
+
+    def __init__(self) -> None:
+        self._newest: dict[int, int] = {}
+        self._before: list[int] = []  # by place: where the same key stood last, or _NOWHERE
+
+    def __len__(self) -> int:
+        return len(self._newest)
+
+    def append(self, key: int) -> int:
+        """Note `key` (0 stands for none) at the next place; return where it stood before, or `_NOWHERE`."""
+        before = self._newest.get(key, _NOWHERE)
+        if key:
+            self._newest[key] = len(self._before)
+        self._before.append(before)
+        return before
+
+    def places(self, key: int) -> list[int]:
+        """Return where `key` stands, in order."""
+        found: list[int] = []
+        place = self._newest.get(key, _NOWHERE)
+        while place != _NOWHERE:
+            found.append(place)
+            place = self._before[place]
+        found.reverse()
+        return found
+
+
 class _Log(Generic[R]):
     """Every version of every record, and at which places what stands. `replaced`: the place of the next version."""
 
@@ -96,29 +129,22 @@ class _Log(Generic[R]):
     def __init__(self) -> None:
         self.records: list[R] = []
         self.replaced: dict[int, int] = {}
-        self.by_ticket: dict[int, list[int]] = {}
-        self.by_order: dict[int, list[int]] = {}
-        self.by_position: dict[int, list[int]] = {}
-        self.by_magic: dict[int, list[int]] = {}
-        self.by_number: dict[int, list[int]] = {}
+        self.by_ticket = _Index()
+        self.by_order = _Index()
+        self.by_position = _Index()
+        self.by_magic = _Index()
+        self.by_number = _Index()
 
     def extend(self, records: Iterable[R]) -> int:
         """Append; return how many of the tickets are new."""
         tickets = len(self.by_ticket)
         for record in records:
-            place = len(self.records)
+            last = self.by_ticket.append(record.ticket)
+            if last != _NOWHERE:
+                self.replaced[last] = len(self.records)
+            self.by_order.append(record.order if isinstance(record, Deal) else record.ticket)
+            self.by_position.append(record.position_id)
+            self.by_magic.append(record.magic)
+            self.by_number.append(parse_comment(record.comment) or 0)
             self.records.append(record)
-            versions = self.by_ticket.setdefault(record.ticket, [])
-            if versions:
-                self.replaced[versions[-1]] = place
-            versions.append(place)
-            _note(self.by_order, record.order if isinstance(record, Deal) else record.ticket, place)
-            _note(self.by_position, record.position_id, place)
-            _note(self.by_magic, record.magic, place)
-            _note(self.by_number, parse_comment(record.comment) or 0, place)
         return len(self.by_ticket) - tickets
-
-
-def _note(index: dict[int, list[int]], key: int, place: int) -> None:
-    if key:  # 0 stands for none
-        index.setdefault(key, []).append(place)

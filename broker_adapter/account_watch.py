@@ -6,7 +6,7 @@ Kept apart from sending: it works from reads alone, after a restart just as in n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -26,8 +26,9 @@ from broker_adapter.trade_events import Published, attributed_order, attributed_
 from broker_adapter.unsettled import describe, is_unsettled, settled
 from mt5bus.settings import Adapter
 from protocol.clock import Clock
-from protocol.messages import Account, Order, Position, UnsettledOrder
+from protocol.messages import Account, Deal, Order, Position, UnsettledOrder
 
+LAST_DEALS = 10
 SETTLE_S = 2.0
 """How long the effect of an accepted order may take to show before the answer alone is reported."""
 _UNBROKEN_NS = 10_000_000_000  # reads further apart than this do not show an unbroken connection
@@ -65,6 +66,7 @@ class AccountWatch:
         self.positions: tuple[Position, ...] = ()
         self.orders: tuple[Order, ...] = ()
         self.newest_deal = 0
+        self.last_deals: list[Deal] = []
         self.connected_since_ns: int | None = None
         self._clock = clock
         self._journal = journal
@@ -137,8 +139,7 @@ class AccountWatch:
         self._reads += 1
         self._switch_account(read)
         self._note_connection(read)
-        for deal in read.deals.since(None if self.last is None else self.last.deals):
-            self.newest_deal = max(self.newest_deal, deal.ticket)
+        self._note_deals(read.deals.since(None if self.last is None else self.last.deals))
         self.last = read
         self._unseen = {n: (i, ns) for n, (i, ns) in self._unseen.items() if read.started_ns < ns}
         # The outcomes first: they say whose the deals are. The events of the deals first on the wire: whoever hears
@@ -165,7 +166,13 @@ class AccountWatch:
         )
         self.connected_since_ns = None
         self.newest_deal = 0
+        self.last_deals = []
         self.last = None
+
+    def _note_deals(self, news: Iterable[Deal]) -> None:
+        newest = {deal.ticket: deal for deal in (*self.last_deals, *news)}
+        self.newest_deal = max((self.newest_deal, *newest))
+        self.last_deals = sorted(newest.values(), key=lambda deal: (deal.time_ms, deal.ticket))[-LAST_DEALS:]
 
     def _note_connection(self, read: BrokerRead) -> None:
         if not read.connected:

@@ -39,6 +39,7 @@ from protocol.clock import Clock
 from protocol.errors import BusError, NotFound, NotReady, StateConflict, TryAgainLater, ValidationFailed
 from protocol.messages import (
     Account,
+    Deal,
     Event,
     IntentEvent,
     Order,
@@ -124,6 +125,11 @@ class OrderDesk:
     def account(self) -> Account | None:
         """The account as last read."""
         return self._watch.account
+
+    @property
+    def last_deals(self) -> tuple[Deal, ...]:
+        """The newest deals of the account, oldest first."""
+        return tuple(self._watch.last_deals)
 
     @property
     def positions(self) -> tuple[Position, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
-
 from broker_adapter.alerts import StandingAlerts
 from broker_adapter.catalogue import Catalogue
 from broker_adapter.connection import Connection
@@ -43,7 +41,6 @@ from protocol.messages import (
 )
 from protocol.service import Caller, Service
 
-LAST_DEALS = 10
 _LOOK_INTERVAL_S = 1.0
 
 
@@ -120,7 +117,6 @@ class Trading:
         queries: Service,
         reserve: DiskReserve,
     ) -> None:
-        self._poll = poll
         self._connection = connection
         self._journal = Journal(
             loop, home.adapter, epoch=epoch, keep_days=settings.adapter.ids_kept_days, reserve=reserve
@@ -224,9 +220,7 @@ class Trading:
     @property
     def last_deals(self) -> tuple[Deal, ...]:
         """The newest deals of the last read, oldest first."""
-        deals = self._poll.last.deals if self._poll.last is not None else ()
-        newest = heapq.nlargest(LAST_DEALS, deals, key=lambda deal: (deal.time_ms, deal.ticket))
-        return tuple(map(self.attributed_deal, reversed(newest)))
+        return tuple(map(self.attributed_deal, self.desk.last_deals))
 
     def attributed_deal(self, deal: Deal) -> Deal:
         """Return the deal with its strategy and order id, if it is ours."""

@@ -220,8 +220,13 @@ def _lower_priority(pid: int) -> None:
     """Let other programs have the processors before this one; a system that refuses is left as it is."""
     try:
         process = psutil.Process(pid)
-        process.nice(min(process.nice() + _NICER, _NICEST))
-    except psutil.Error as error:
+        level = min(process.nice() + _NICER, _NICEST)
+        process.nice(level)
+        # Linux may weigh session against session first: a process's own nice level then counts within its session only.
+        group = Path(f"/proc/{pid}/autogroup")
+        if group.exists():
+            group.write_text(str(level), encoding="ascii")
+    except (psutil.Error, OSError) as error:
         log.warning("the priority of a process was not lowered", extra={"reason": str(error)})
 
 
