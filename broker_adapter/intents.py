@@ -30,6 +30,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         number: Of this intent in the journal, and in its magic number; never used again.
         fingerprint: Of the request, to tell a repeat from another order under the same id.
         action: As in `IntentEvent`.
+        taken_ms: Wall clock at which it was accepted; 0: it was refused.
         comment: As sent.
         ticket: The position's present ticket (close, close_by, modify_position).
         position: Its identifier, which survives changes of the ticket; for `open` once known.
@@ -86,6 +87,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     netting: bool = False
     keeps_sl: bool = False
     keeps_tp: bool = False
+    taken_ms: int = 0
     ticket_by: int = 0
     position_by: int = 0
 

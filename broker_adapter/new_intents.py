@@ -49,7 +49,7 @@ def refused_intent(request: OrderRequest, error: BusError, account: Account, *, 
 
 
 def accepted_intent(
-    order: Draft, account: Account, named: Named, *, magic: int, known: KnownTickets, now_ms: int
+    order: Draft, account: Account, named: Named, *, magic: int, known: KnownTickets, now_ms: int, wall_ms: int
 ) -> Intent:
     """Return what will be sent, with its witnesses: `magic`, a comment of its own, and the tickets `known` before."""
     return Intent(
@@ -84,6 +84,7 @@ def accepted_intent(
         netting=nets(account),
         keeps_sl=order.keeps_sl,
         keeps_tp=order.keeps_tp,
+        taken_ms=wall_ms,
         ticket_by=order.ticket_by,
         position_by=order.position_by,
     ).moved(State.INTENDED)

@@ -419,6 +419,7 @@ class OrderDesk:
             magic=self._magic(strategy, number),
             known=self._known_tickets(order.symbol),
             now_ms=self._market.market_ms(),
+            wall_ms=self._clock.wall_ms(),
         )
         batch = Batch()
         entered = self.ledger.change(batch, intent)

@@ -196,12 +196,12 @@ class RiskGate:
         """Count the orders that an earlier life accepted within the last minute.
 
         Args:
-            intents: All that were stored within the last minute. One whose making lies further back, by the wall clock
-                (a feed has a clock of its own), counts as made now: rather a minute too long than not at all.
+            intents: All that were stored within the last minute: some were taken before it and decided in it. One taken
+                in the future, as a clock that was set back has it, counts as taken now.
         """
-        made = (wall_ms - i.created_ms for i in intents if i.opens and i.state is not State.REFUSED)
-        ages_ms = sorted((age if 0 <= age < _MINUTE_MS else 0 for age in made), reverse=True)
-        self._accepted_ns = deque(now_ns - age * 1_000_000 for age in ages_ms)
+        ages_ms = (wall_ms - i.taken_ms for i in intents if i.opens and i.state is not State.REFUSED)
+        counted = sorted((max(0, age) for age in ages_ms if age < _MINUTE_MS), reverse=True)
+        self._accepted_ns = deque(now_ns - age * 1_000_000 for age in counted)
 
     def _state(
         self,

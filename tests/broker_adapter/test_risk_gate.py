@@ -149,9 +149,9 @@ def test_orders_a_minute_are_counted_in_a_sliding_minute(opened: Opened) -> None
 def test_orders_of_the_last_minute_count_over_a_restart(opened: Opened) -> None:
     wall_ms, now_ns = MIDNIGHT, 10**12
     made = [(1, 59_999), (2, 60_000), (3, 5_000), (4, -7)]  # ms ago; the last by a clock that was set back
-    orders = [msgspec.structs.replace(intent(number), created_ms=wall_ms - ago) for number, ago in made]
+    orders = [msgspec.structs.replace(intent(number), taken_ms=wall_ms - ago) for number, ago in made]
     gone = msgspec.structs.replace(orders[2], state=State.REFUSED)
-    gate = RiskGate(Risk(max_orders_per_minute=5), opened.journal)
+    gate = RiskGate(Risk(max_orders_per_minute=4), opened.journal)
     gate.recount([*orders, gone], wall_ms=wall_ms, now_ns=now_ns)
     assert check(gate, now_ns=now_ns) == ""
     gate.count_order(now_ns)
