@@ -79,6 +79,9 @@ def test_only_the_bulk_link_lets_others_go_first(attached: Rig) -> None:
         assert levels[BULK] == psutil.BELOW_NORMAL_PRIORITY_CLASS
     else:
         assert levels[BULK] == min(own + 10, 19)
+        group = Path(f"/proc/{attached.links.pids()[BULK]}/autogroup")
+        if group.exists():  # Linux that weighs session against session: the level must be the session's too
+            assert group.read_text(encoding="ascii").split()[-1] == str(levels[BULK])
 
 
 def test_failure_carries_the_last_error(attached: Rig) -> None:
