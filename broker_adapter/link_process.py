@@ -18,7 +18,14 @@ from broker_adapter.link_config import LinkConfig
 from broker_adapter.link_messages import Answer, AnyCommand, Ask, Greeting, LinkRole
 from broker_adapter.link_results import LinkResult, LostReason
 from mt5bus.errors import ProcessError
-from mt5bus.processes import ProcessIdentity, child_environment, explain_exit, module_command, start_link
+from mt5bus.processes import (
+    ProcessIdentity,
+    child_environment,
+    explain_exit,
+    let_others_go_first,
+    module_command,
+    start_link,
+)
 from protocol.clock import Clock
 from protocol.keys import Identity, new_identity
 
@@ -79,6 +86,8 @@ class LinkProcess:
         self._on_change = on_change
         self._start_deadline_s = start_deadline_s
         self._starter = starter
+        # It reads history, which can wait where ticks and orders cannot. A shared link does it all.
+        self._gives_way = roles == (LinkRole.BULK,)
         self._process: subprocess.Popen[bytes] | None = None
         self._serial = 0
         self._life = 0
@@ -123,8 +132,6 @@ class LinkProcess:
                 output=self._output,
                 environment=child_environment(),
                 stdin=msgspec.json.encode(config) + b"\n",
-                # It reads history, which can wait where ticks and orders cannot. A shared link does it all.
-                gives_way=self.roles == (LinkRole.BULK,),
             )
         except ProcessError as error:
             log.exception("a link cannot be started", extra={"link": self.name, "reason": str(error)})
@@ -132,6 +139,8 @@ class LinkProcess:
             self._wait_for_restart(now_ns)
             return
         self._process = process
+        if self._gives_way and self._life > 1:  # the first one is waited for: without it the adapter is not ready
+            let_others_go_first(process.pid)
         self._started_ns = now_ns
         self._state_deadline_ns = now_ns + round(self._start_deadline_s * 1e9)
         self.state = "starting"
@@ -221,6 +230,8 @@ class LinkProcess:
             self.kill("died", "its greeting cannot be read")
             return
         self.state = "ready"
+        if self._gives_way:
+            let_others_go_first(self.pid)
         log.info(
             "a link is ready",
             extra={"link": self.name, "link_pid": self.greeting.pid, "api": self.greeting.api_version},

@@ -177,28 +177,18 @@ def start_link(
     output: Path,
     environment: Mapping[str, str] | None = None,
     stdin: bytes = b"",
-    gives_way: bool = False,
     starter: Starter = subprocess.Popen,
 ) -> subprocess.Popen[bytes]:
     """Start a child that ends with this process, however this one ends.
 
     Windows: a job that kills on close. Linux and macOS: the child calls `end_with_parent(PID)` first thing.
 
-    Args:
-        command: A list, never a shell string.
-        output: Its stdout and stderr are appended to this file.
-        environment: The whole environment; default `child_environment()`.
-        stdin: Handed over through a pipe that is then closed: the channel for secrets.
-        gives_way: Let other programs have the processors first: below normal on Windows, else ten steps nicer.
-        starter: Stands in for `subprocess.Popen`.
-
     Raises:
         ProcessError: The operating system refuses to start it, or to bind its life to ours (then it is ended).
     """
     flags: dict[str, Any] = {"start_new_session": True}
     if sys.platform == "win32":
-        priority = subprocess.BELOW_NORMAL_PRIORITY_CLASS if gives_way else subprocess.NORMAL_PRIORITY_CLASS
-        flags = {"creationflags": subprocess.CREATE_NO_WINDOW | priority}
+        flags = {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.NORMAL_PRIORITY_CLASS}
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("ab") as stream:
         process = _start(command, environment, None, stream, stdin, flags, starter)
@@ -210,18 +200,21 @@ def start_link(
             process.kill()
             process.wait(10)
             raise
-    elif gives_way:
-        _lower_priority(process.pid)
     _hand_over(process, stdin)
     return process
 
 
-def _lower_priority(pid: int) -> None:
-    """Let other programs have the processors before this one; a system that refuses is left as it is."""
+def let_others_go_first(pid: int) -> None:
+    """Let other programs have the processors before a link of ours.
+
+    Windows: below normal. Elsewhere: ten steps nicer than we are. A system that refuses is left as it is.
+    """
     try:
-        process = psutil.Process(pid)
-        level = min(process.nice() + _NICER, _NICEST)
-        process.nice(level)
+        if sys.platform == "win32":
+            psutil.Process(pid).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+            return
+        level = min(psutil.Process().nice() + _NICER, _NICEST)
+        psutil.Process(pid).nice(level)
         # Linux may weigh session against session first: a process's own nice level then counts within its session only.
         group = Path(f"/proc/{pid}/autogroup")
         if group.exists():

@@ -72,16 +72,26 @@ def test_one_shared_link_plays_all_roles(tmp_path: Path) -> None:
 
 def test_only_the_bulk_link_lets_others_go_first(attached: Rig) -> None:
     """History can wait where ticks and orders cannot; on Windows the priority is a class, elsewhere a number."""
-    own = psutil.Process().nice()
-    levels = {role: psutil.Process(pid).nice() for role, pid in attached.links.pids().items()}
-    assert levels[TRADE] == levels[FEED] == own
+    pids = attached.links.pids()
+    assert _level(pids[TRADE]) == _level(pids[FEED]) == _level(os.getpid())
+    assert _goes_last(pids[BULK])
+    attached.links.replace(BULK, "to see the next one")
+    attached.until(lambda: attached.links.pids()[BULK] not in {0, pids[BULK]}, what="the next link")
+    assert _goes_last(attached.links.pids()[BULK]), "before its imports"
+
+
+def _level(pid: int) -> int:
+    return int(psutil.Process(pid).nice())
+
+
+def _goes_last(pid: int) -> bool:
     if sys.platform == "win32":
-        assert levels[BULK] == psutil.BELOW_NORMAL_PRIORITY_CLASS
-    else:
-        assert levels[BULK] == min(own + 10, 19)
-        group = Path(f"/proc/{attached.links.pids()[BULK]}/autogroup")
-        if group.exists():  # Linux that weighs session against session: the level must be the session's too
-            assert group.read_text(encoding="ascii").split()[-1] == str(levels[BULK])
+        return _level(pid) == psutil.BELOW_NORMAL_PRIORITY_CLASS
+    level = min(_level(os.getpid()) + 10, 19)
+    group = Path(f"/proc/{pid}/autogroup")
+    # On Linux that weighs session against session the level must be the session's too.
+    of_session = int(group.read_text(encoding="ascii").split()[-1]) if group.exists() else level
+    return _level(pid) == of_session == level
 
 
 def test_failure_carries_the_last_error(attached: Rig) -> None:
