@@ -1,11 +1,13 @@
 """What one part of the system costs the others: ticks and orders while something beside them hangs, stalls or reads.
 
-Every row's floor is the same figure with nothing beside, measured in the same run: p99 of the age of a tick in the
-callback, and p99 of an order from the call of a script to its outcome, both at the same time.
+Every row's floor is the same figure with nothing beside: p99 of the age of a tick in the callback, and p99 of an order
+from the call of a script to its outcome, both at the same time. Idle and disturbed are measured in turn, three rounds
+of each, and the median round counts: two idle rounds differ by as much as some disturbances make.
 """
 
 from __future__ import annotations
 
+import statistics
 import sys
 import threading
 import time
@@ -30,6 +32,7 @@ from protocol.keys import KeyStore
 from protocol.sockets import Context, connect_subscriber
 
 _TARGET = 1.2
+_ROUNDS = 3
 _LONGEST_TURN_MS = 50.0
 _SLOW_READERS = 10
 _SYMBOL, _VOLUME = "EURUSD", 0.01
@@ -54,22 +57,26 @@ class _Case(NamedTuple):
 
 
 def rows(loaded: Loaded, *, seconds: float) -> list[Row]:
-    """Return the rows; idle and each disturbance are measured for `seconds` on a running system."""
-    idle = _measure(loaded, seconds)
+    """Return the rows; idle and each disturbance are measured for `seconds` a round on a running system."""
     made: list[Row] = []
     for case in _CASES:
-        with case.beside(loaded):
-            found = _measure(loaded, seconds, orders=case.orders)
-        made.append(_row(f"tick p99 beside {case.what}", idle.ticks_ms, found.ticks_ms))
+        idle, beside = [], []
+        for _ in range(_ROUNDS):
+            idle.append(_measure(loaded, seconds))
+            with case.beside(loaded):
+                beside.append(_measure(loaded, seconds, orders=case.orders))
+        ticks = ([each.ticks_ms for each in side] for side in (idle, beside))
+        made.append(_row(f"tick p99 beside {case.what}", *ticks))
         if case.orders:
-            made.append(_row(f"order p99 beside {case.what}", idle.orders_ms, found.orders_ms))
+            orders = ([each.orders_ms for each in side] for side in (idle, beside))
+            made.append(_row(f"order p99 beside {case.what}", *orders))
         if case.beside is _backfill:
             made.append(_turn_row(loaded))
     return made
 
 
-def _row(what: str, idle_ms: float, found_ms: float) -> Row:
-    return Row(what, "ms", idle_ms, found_ms, "idle", _TARGET)
+def _row(what: str, idle_ms: list[float], beside_ms: list[float]) -> Row:
+    return Row(what, "ms", statistics.median(idle_ms), statistics.median(beside_ms), "idle", _TARGET)
 
 
 def _turn_row(loaded: Loaded) -> Row:

@@ -86,7 +86,7 @@ def rows(*, quick: bool) -> list[Row]:
         return [
             callback.row(system.loaded(), seconds=3.0 if quick else 30.0),
             orders.row(system.loaded(), bus, count=20 if quick else 100),
-            *isolation.rows(system.loaded(), seconds=2.0 if quick else 20.0),
+            *isolation.rows(system.loaded(), seconds=1.0 if quick else 10.0),
             *recovery.rows(bus, kills=1 if quick else 5),
         ]
 

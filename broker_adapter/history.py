@@ -159,16 +159,19 @@ class History:
         """
         self._check_range(request.from_ms, request.to_ms)
 
+        command = self._history_command("orders", request.from_ms, request.to_ms)
+
         def answer(result: LinkResult) -> None:
             page = self._page(result)
+            more = page.through_s < command.to_s
 
             def reply(found: list[Order]) -> None:
                 inside = tuple(each for each in found if request.from_ms <= each.time_done_ms <= request.to_ms)
-                on_reply(Orders(request.id, inside, page.more))
+                on_reply(Orders(request.id, inside[:MAX_PAGE], more or len(inside) > MAX_PAGE))
 
             in_slices(self._loop, page.orders, self._order_converter(), reply, on_error)
 
-        self._ask(client, self._history_command("orders", request.from_ms, request.to_ms), answer, on_error)
+        self._ask(client, command, answer, on_error)
 
     def deals(self, request: GetDeals, client: str, on_reply: OnReply, on_error: OnError) -> None:
         """Answer deals of a range, or of one position.
@@ -183,16 +186,19 @@ class History:
             return
         self._check_range(request.from_ms, request.to_ms)
 
+        command = self._history_command("deals", request.from_ms, request.to_ms)
+
         def answer(result: LinkResult) -> None:
             page = self._page(result)
+            more = page.through_s < command.to_s
 
             def reply(found: list[Deal]) -> None:
                 inside = tuple(each for each in found if request.from_ms <= each.time_ms <= request.to_ms)
-                on_reply(Deals(request.id, inside, page.more))
+                on_reply(Deals(request.id, inside[:MAX_PAGE], more or len(inside) > MAX_PAGE))
 
             in_slices(self._loop, page.deals, self._deal_converter(), reply, on_error)
 
-        self._ask(client, self._history_command("deals", request.from_ms, request.to_ms), answer, on_error)
+        self._ask(client, command, answer, on_error)
 
     def _position_deals(self, request: GetDeals, client: str, on_reply: OnReply, on_error: OnError) -> None:
         def answer(result: LinkResult) -> None:

@@ -32,9 +32,9 @@ class Swept(msgspec.Struct, frozen=True):
 
 
 class HistorySweep:
-    """Reads one stretch at a time: final orders, then deals. What fails is tried again until it succeeds.
+    """Reads one stretch at a time: final orders, then deals, a page after the other.
 
-    A chunk that holds more than a page is halved, since pages have no cursor; the next one is longer again.
+    What fails is tried again until it succeeds.
     """
 
     def __init__(self, loop: Loop, connection: Connection, *, deadline_s: float) -> None:
@@ -56,7 +56,7 @@ class HistorySweep:
         self.running = True
         self._from_s, self._to_s, self._on_done = from_s, to_s, on_done
         self._what: Literal["orders", "deals"] = "orders"
-        self._at_s, self._chunk_s = from_s, _CHUNK_S
+        self._at_s = from_s
         self._orders: list[ApiOrder] = []
         self._deals: list[ApiDeal] = []
 
@@ -64,15 +64,15 @@ class HistorySweep:
         if not self._connection.attached(LinkRole.BULK):
             self._loop.after(_WAIT_S, self._ask)
             return
-        end_s = min(self._at_s + self._chunk_s - 1, self._to_s)
+        end_s = min(self._at_s + _CHUNK_S - 1, self._to_s)
         self._connection.call(
             LinkRole.BULK,
             ReadHistory(self._what, self._at_s, end_s),
-            lambda result: self._on_page(result, end_s),
+            self._on_page,
             deadline_s=self._deadline_s,
         )
 
-    def _on_page(self, result: LinkResult, end_s: int) -> None:
+    def _on_page(self, result: LinkResult) -> None:
         try:
             page = result.decode(HistoryPage)
             if not self._connection.serves(page.login, page.server):
@@ -83,19 +83,14 @@ class HistorySweep:
                 log.warning("history could not be read", extra={"reason": error.text, "failures": self.failures})
             self._loop.after(_RETRY_S, self._ask)
             return
-        if page.more and end_s > self._at_s:
-            self._chunk_s = max(1, (end_s - self._at_s + 1) // 2)
-            self._ask()
-            return
-        self._chunk_s = min(2 * self._chunk_s, _CHUNK_S)
         self._orders += page.orders
         self._deals += page.deals
-        self._at_s = end_s + 1
+        self._at_s = page.through_s + 1
         if self._at_s <= self._to_s:
             self._ask()
         elif self._what == "orders":
             # Deals last: a deal may be newer than the orders beside it, never older.
-            self._what, self._at_s, self._chunk_s = "deals", self._from_s, _CHUNK_S
+            self._what, self._at_s = "deals", self._from_s
             self._ask()
         else:
             self.running = False

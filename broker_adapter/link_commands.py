@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
 
@@ -195,7 +196,8 @@ class Executor:
 
     def _read_history(self, command: ReadHistory) -> HistoryPage:
         account = self._must(self._api.account_info())
-        between = (command.from_s, command.to_s)
+        through_s = self._page_end(command)
+        between = (command.from_s, through_s)
         if command.what == "deals":
             found = sorted(self._must(self._api.history_deals_get(*between)), key=lambda deal: int(deal.time_msc))
         else:
@@ -203,15 +205,27 @@ class Executor:
                 self._must(self._api.history_orders_get(*between)), key=lambda order: int(order.time_done_msc)
             )
         self._must_be_on(account)
-        more = len(found) > command.limit
-        page = found[: command.limit]
         return HistoryPage(
-            orders=msgspec.convert(page, tuple[ApiOrder, ...], strict=False) if command.what == "orders" else (),
-            deals=msgspec.convert(page, tuple[ApiDeal, ...], strict=False) if command.what == "deals" else (),
-            more=more,
+            orders=msgspec.convert(found, tuple[ApiOrder, ...], strict=False) if command.what == "orders" else (),
+            deals=msgspec.convert(found, tuple[ApiDeal, ...], strict=False) if command.what == "deals" else (),
+            through_s=through_s,
             login=int(account.login),
             server=str(account.server),
         )
+
+    def _page_end(self, command: ReadHistory) -> int:
+        # By the numbers alone, which cost no more than a call each: what is read is read once.
+        total = self._api.history_deals_total if command.what == "deals" else self._api.history_orders_total
+
+        def count(to_s: int) -> int:
+            return int(self._must(total(command.from_s, to_s)))
+
+        if count(command.to_s) <= command.limit:
+            return command.to_s
+        seconds = range(command.from_s, command.to_s + 1)
+        first_over_s = seconds[bisect_right(seconds, command.limit, hi=len(seconds) - 1, key=count)]
+        through_s = first_over_s - 1
+        return through_s if through_s >= command.from_s and count(through_s) else first_over_s
 
     def _list_symbols(self, command: ListSymbols) -> SymbolPage:
         if command.offset == 0:

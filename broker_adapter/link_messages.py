@@ -173,7 +173,10 @@ class PollTrade(Command, frozen=True, array_like=True, tag="poll_trade"):
 
 
 class ReadHistory(Command, frozen=True, array_like=True, tag="read_history"):
-    """Read final orders (by time done) or deals of a range, both ends inclusive: a `HistoryPage`."""
+    """Read final orders (by time done) or deals of a range, both ends inclusive: a `HistoryPage`.
+
+    A page is whole seconds that hold at most `limit` together, or a single second that holds more.
+    """
 
     what: Literal["orders", "deals"]
     from_s: int
@@ -330,14 +333,14 @@ class TradePolled(msgspec.Struct, frozen=True, array_like=True):
 
 
 class HistoryPage(msgspec.Struct, frozen=True, array_like=True):
-    """Final orders or deals, oldest first; the other one is empty. `more`: the range holds more than `limit`.
+    """Final orders or deals, oldest first; the other one is empty. `through_s`: the last second that it covers.
 
     `login` and `server`: the account that it was read on, from beginning to end.
     """
 
     orders: tuple[ApiOrder, ...]
     deals: tuple[ApiDeal, ...]
-    more: bool
+    through_s: int
     login: int
     server: str
 

@@ -86,8 +86,7 @@ class LinkProcess:
         self._on_change = on_change
         self._start_deadline_s = start_deadline_s
         self._starter = starter
-        # It reads history, which can wait where ticks and orders cannot. A shared link does it all.
-        self._gives_way = roles == (LinkRole.BULK,)
+        self._gives_way = False
         self._process: subprocess.Popen[bytes] | None = None
         self._serial = 0
         self._life = 0
@@ -139,7 +138,7 @@ class LinkProcess:
             self._wait_for_restart(now_ns)
             return
         self._process = process
-        if self._gives_way and self._life > 1:  # the first one is waited for: without it the adapter is not ready
+        if self._gives_way:
             let_others_go_first(process.pid)
         self._started_ns = now_ns
         self._state_deadline_ns = now_ns + round(self._start_deadline_s * 1e9)
@@ -149,6 +148,13 @@ class LinkProcess:
         except ProcessError:
             self.process_identity = None  # gone already: `tick` sees its exit code
         self._on_change()
+
+    def give_way(self) -> None:
+        """Let other programs have the processors first, in this life and from the start of each that follows."""
+        if not self._gives_way:
+            self._gives_way = True
+            if self._process is not None:
+                let_others_go_first(self._process.pid)
 
     def call(self, command: AnyCommand, on_result: OnResult, deadline_s: float) -> bool:
         """Hand `command` over, or queue it; return False if the queue is full (then nothing is called back)."""
@@ -230,8 +236,6 @@ class LinkProcess:
             self.kill("died", "its greeting cannot be read")
             return
         self.state = "ready"
-        if self._gives_way:
-            let_others_go_first(self.pid)
         log.info(
             "a link is ready",
             extra={"link": self.name, "link_pid": self.greeting.pid, "api": self.greeting.api_version},

@@ -132,6 +132,11 @@ class Links:
         if not self._by_role[role].call(command, on_result, deadline_s):
             self._loop.after(0, lambda: on_result(LinkResult("lost", reason="never_sent")))
 
+    def let_history_wait(self) -> None:
+        """From now on ticks and orders go before the bulk link. A link that plays all roles is left alone."""
+        if self.isolated:
+            self._by_role[LinkRole.BULK].give_way()
+
     def replace(self, role: LinkRole, why: str) -> None:
         """Kill the link of `role` and start another."""
         self._by_role[role].kill("died", why)

@@ -40,6 +40,7 @@ from protocol.zap import Gatekeeper
 NAME = "adapter"
 VERSION = "1"
 HOUSEKEEPING_INTERVAL_S = 0.05
+_STARTING_S = 60.0  # a long history is taken in, and told, in turns that may be long
 MAX_WAITING_ORDERS = 512
 """Of one key, at the orders socket: an exit must not be turned away because much is on its way."""
 
@@ -205,6 +206,7 @@ class AdapterNode:
             report=self.report,
         )
         loop.every(HOUSEKEEPING_INTERVAL_S, self._keep_house)
+        self.life.busy_for(_STARTING_S)
         self.links.start()
 
     def run(self) -> None:
@@ -342,6 +344,9 @@ class AdapterNode:
         state = self.connection.state
         if state == "attached" and self.catalogue.ready and self.trading.ready:
             self.life.state = "degraded" if self.catalogue.problems else "ready"
+            # What was read until here was waited for: without it nothing is traded.
+            self.links.let_history_wait()
+            self.life.busy_for(0)
         elif self.life.state != "starting":
             self.life.state = "degraded"
 

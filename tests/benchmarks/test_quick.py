@@ -148,8 +148,8 @@ def test_configuration_of_the_system_is_usable(tmp_path: Path) -> None:
 def test_isolation_measures_p99_and_tells_what_had_none() -> None:
     assert isolation._p99([float(n) for n in range(1, 101)]) == pytest.approx(99.01)
     assert math.isnan(isolation._p99([]))
-    assert isolation._row("tick p99 beside something", 10.0, 11.0).reached
-    assert isolation._row("tick p99 beside something", 10.0, math.nan).reached is False
+    assert isolation._row("tick p99 beside something", [10.0, 10.0, 90.0], [11.0, 90.0, 9.0]).reached
+    assert isolation._row("tick p99 beside something", [10.0], [math.nan]).reached is False
     assert len({case.what for case in isolation._CASES}) == len(isolation._CASES)
 
 

@@ -74,6 +74,8 @@ def test_only_the_bulk_link_lets_others_go_first(attached: Rig) -> None:
     """History can wait where ticks and orders cannot; on Windows the priority is a class, elsewhere a number."""
     pids = attached.links.pids()
     assert _level(pids[TRADE]) == _level(pids[FEED]) == _level(os.getpid())
+    assert _level(pids[BULK]) == _level(os.getpid()), "what a start needs of it is waited for"
+    attached.links.let_history_wait()
     assert _goes_last(pids[BULK])
     attached.links.replace(BULK, "to see the next one")
     attached.until(lambda: attached.links.pids()[BULK] not in {0, pids[BULK]}, what="the next link")

@@ -76,10 +76,14 @@ class Terminal:
                 return LinkResult("failed", code=-1, text="Terminal: Internal error")
             wanted = self._deals if command.what == "deals" else self._orders
             found = wanted(command.from_s, command.to_s)
-            page: Any = tuple(found[:PAGE])
-            more = len(found) > PAGE
+            # Whole seconds of at most a page together, or one second that holds more.
+            ends = sorted({of_second(each) for each in found})
+            fitting = [end for end in ends if sum(of_second(each) <= end for each in found) <= PAGE]
+            whole = len(found) <= PAGE
+            through_s = command.to_s if whole else (fitting or ends)[-1 if fitting else 0]
+            page: Any = tuple(each for each in found if of_second(each) <= through_s)
             deals = command.what == "deals"
-            answer = HistoryPage(() if deals else page, page if deals else (), more, self.login, SERVER)
+            answer = HistoryPage(() if deals else page, page if deals else (), through_s, self.login, SERVER)
             return LinkResult("ok", value=msgspec.msgpack.encode(answer))
         assert isinstance(command, PollTrade)
         polled = TradePolled(
@@ -109,6 +113,11 @@ class Terminal:
             for ticket, at_s in self.orders.items()
             if from_s <= at_s <= to_s
         ]
+
+
+def of_second(record: Any) -> int:
+    """Return the second by which a record is selected."""
+    return int(record.time if isinstance(record, ApiDeal) else record.time_done)
 
 
 class Rig:
@@ -198,11 +207,13 @@ def test_a_long_time_down_is_swept_back_to_what_the_journal_knows(rig: Rig) -> N
     assert all(each.to_s - each.from_s < 7 * DAY_S for each in rig.sweeps())
 
 
-def test_a_chunk_with_more_than_a_page_is_halved_down_to_a_second(rig: Rig) -> None:
-    rig.terminal.deals = {number: NOW_S - 3 * DAY_S + number // 4 for number in range(100)}
+@pytest.mark.parametrize("a_second", [PAGE - 1, PAGE, PAGE + 3])
+def test_a_stretch_with_more_than_a_page_is_read_page_by_page(rig: Rig, a_second: int) -> None:
+    rig.terminal.deals = {number: NOW_S - 3 * DAY_S + number // a_second for number in range(100)}
     rig.look()
     assert tickets(rig.reads[0]) == list(range(100))
-    assert len(rig.sweeps()) < 200, "and longer again after that"
+    seconds = -(-100 // a_second)
+    assert len([each for each in rig.sweeps() if each.what == "deals"]) <= seconds + 2, "nothing is read twice"
 
 
 def test_a_sweep_that_fails_is_tried_again(rig: Rig) -> None:
