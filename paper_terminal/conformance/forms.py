@@ -203,10 +203,11 @@ def argument_precedence(c: Context) -> None:
 
 def date_forms(c: Context) -> None:
     """A number, its float and an aware datetime are the same date."""
-    tick = c.api.symbol_info_tick(c.symbol)
+    bar = c.api.copy_rates_from_pos(c.symbol, c.api.TIMEFRAME_M1, 1, 1)
+    when_s = int(bar["time"][0])  # of a closed bar: the newest one may change between the calls
     found = [
         c.api.copy_rates_from(c.symbol, c.api.TIMEFRAME_M1, when, 5).tolist()
-        for when in (tick.time, float(tick.time) + 0.9, datetime.fromtimestamp(tick.time, UTC))
+        for when in (when_s, float(when_s) + 0.9, datetime.fromtimestamp(when_s, UTC))
     ]
     c.expect(found[1:], found[:1] * 2, "bars of a float and of a datetime")
 
