@@ -87,6 +87,18 @@ class HealingReader:
 
         eventually(turned, timeout_s=timeout_s, what=what)
 
+    def until_a_new_life(self) -> None:
+        """Turn until the adapter that was started last has measured the server's time and told of ticks of each."""
+        before = self.beacon.epoch if self.beacon else 0
+
+        def under_way() -> bool:
+            beacon = self.beacon
+            if beacon is None or beacon.epoch <= before or beacon.server_time_status != "measured":
+                return False
+            return all(beacon.ticks.get(symbol, 0) > 20 for symbol in SYMBOLS)
+
+        self.until(under_way, what=f"an adapter after epoch {before}")
+
     def until_each_has(self, count: int) -> None:
         """Turn until so many ticks of each symbol were delivered."""
         self.until(lambda: all(self.count(symbol) >= count for symbol in SYMBOLS), what=f"{count} ticks of each")
@@ -152,30 +164,14 @@ def test_ticks_between_the_lives_of_an_adapter_are_healed(tmp_path: Path, reader
         system.start_terminal()
         reader = HealingReader(system)
         readers.append(reader)
-        for life in range(4):
+        for _ in range(4):
             system.start_adapter()
-            epoch = reader.beacon.epoch if reader.beacon else 0
-            reader.until(
-                lambda epoch=epoch: (
-                    reader.beacon is not None  # type: ignore[misc]
-                    and reader.beacon.epoch > epoch
-                    and reader.beacon.server_time_status == "measured"
-                    and min(reader.beacon.ticks.values(), default=0) > 20
-                    and len(reader.beacon.ticks) == len(SYMBOLS)
-                ),
-                what=f"ticks of life {life}",
-            )
+            reader.until_a_new_life()
             kill_adapter(system)
         system.start_adapter()
+        reader.until_a_new_life()
         newest = {symbol: reader.count(symbol) for symbol in SYMBOLS}
-        reader.until(
-            lambda: (
-                reader.beacon is not None
-                and reader.beacon.server_time_status == "measured"
-                and all(reader.count(symbol) > newest[symbol] + 50 for symbol in SYMBOLS)
-            ),
-            what="the last life",
-        )
+        reader.until(lambda: all(reader.count(symbol) > newest[symbol] + 50 for symbol in SYMBOLS), what="live ticks")
         report = next(each for each in reader.subscriber.reports() if each.stream == "ticks")
         for symbol in SYMBOLS:
             got = reader.ticks(symbol)
