@@ -65,10 +65,10 @@ def rows(loaded: Loaded, *, seconds: float) -> list[Row]:
             idle.append(_measure(loaded, seconds))
             with case.beside(loaded):
                 beside.append(_measure(loaded, seconds, orders=case.orders))
-        ticks = ([each.ticks_ms for each in side] for side in (idle, beside))
+        ticks = [each.ticks_ms for each in idle], [each.ticks_ms for each in beside]
         made.append(_row(f"tick p99 beside {case.what}", *ticks))
         if case.orders:
-            orders = ([each.orders_ms for each in side] for side in (idle, beside))
+            orders = [each.orders_ms for each in idle], [each.orders_ms for each in beside]
             made.append(_row(f"order p99 beside {case.what}", *orders))
         if case.beside is _backfill:
             made.append(_turn_row(loaded))

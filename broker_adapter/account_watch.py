@@ -66,7 +66,7 @@ class AccountWatch:
         self.positions: tuple[Position, ...] = ()
         self.orders: tuple[Order, ...] = ()
         self.newest_deal = 0
-        self.last_deals: list[Deal] = []
+        self.last_deals: tuple[Deal, ...] = ()
         self.connected_since_ns: int | None = None
         self._clock = clock
         self._journal = journal
@@ -166,13 +166,14 @@ class AccountWatch:
         )
         self.connected_since_ns = None
         self.newest_deal = 0
-        self.last_deals = []
+        self.last_deals = ()
         self.last = None
 
     def _note_deals(self, news: Iterable[Deal]) -> None:
         newest = {deal.ticket: deal for deal in (*self.last_deals, *news)}
         self.newest_deal = max((self.newest_deal, *newest))
-        self.last_deals = sorted(newest.values(), key=lambda deal: (deal.time_ms, deal.ticket))[-LAST_DEALS:]
+        by_time = sorted(newest.values(), key=lambda deal: (deal.time_ms, deal.ticket))
+        self.last_deals = tuple(by_time[-LAST_DEALS:])
 
     def _note_connection(self, read: BrokerRead) -> None:
         if not read.connected:

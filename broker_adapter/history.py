@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -43,6 +44,8 @@ from protocol.messages import (
     Ticks,
 )
 from protocol.ticks import RECORD_BYTES, rates_array, ticks_array
+
+R = TypeVar("R", Order, Deal)
 
 OnReply = Callable[[Reply], None]
 OnError = Callable[[BusError], None]
@@ -158,7 +161,6 @@ class History:
             BusError: It cannot even be asked for.
         """
         self._check_range(request.from_ms, request.to_ms)
-
         command = self._history_command("orders", request.from_ms, request.to_ms)
 
         def answer(result: LinkResult) -> None:
@@ -166,8 +168,8 @@ class History:
             more = page.through_s < command.to_s
 
             def reply(found: list[Order]) -> None:
-                inside = tuple(each for each in found if request.from_ms <= each.time_done_ms <= request.to_ms)
-                on_reply(Orders(request.id, inside[:MAX_PAGE], more or len(inside) > MAX_PAGE))
+                inside = [each for each in found if request.from_ms <= each.time_done_ms <= request.to_ms]
+                on_reply(Orders(request.id, *_one_page(inside, more=more)))
 
             in_slices(self._loop, page.orders, self._order_converter(), reply, on_error)
 
@@ -185,7 +187,6 @@ class History:
             self._position_deals(request, client, on_reply, on_error)
             return
         self._check_range(request.from_ms, request.to_ms)
-
         command = self._history_command("deals", request.from_ms, request.to_ms)
 
         def answer(result: LinkResult) -> None:
@@ -193,8 +194,8 @@ class History:
             more = page.through_s < command.to_s
 
             def reply(found: list[Deal]) -> None:
-                inside = tuple(each for each in found if request.from_ms <= each.time_ms <= request.to_ms)
-                on_reply(Deals(request.id, inside[:MAX_PAGE], more or len(inside) > MAX_PAGE))
+                inside = [each for each in found if request.from_ms <= each.time_ms <= request.to_ms]
+                on_reply(Deals(request.id, *_one_page(inside, more=more)))
 
             in_slices(self._loop, page.deals, self._deal_converter(), reply, on_error)
 
@@ -204,7 +205,7 @@ class History:
         def answer(result: LinkResult) -> None:
             def reply(deals: list[Deal]) -> None:
                 deals.sort(key=lambda deal: (deal.time_ms, deal.ticket))
-                on_reply(Deals(request.id, tuple(deals[:MAX_PAGE]), len(deals) > MAX_PAGE))
+                on_reply(Deals(request.id, *_one_page(deals)))
 
             in_slices(self._loop, result.decode(tuple[ApiDeal, ...]), self._deal_converter(), reply, on_error)
 
@@ -364,3 +365,8 @@ def _up_to(records: bytes, time_msc: int, taken: int) -> bytes:
     """Return the records without those of `time_msc` beyond the first `taken`; none is later."""
     end = int(np.searchsorted(ticks_array(records)["time_msc"], time_msc, "left")) + max(0, taken)
     return records[: end * RECORD_BYTES]
+
+
+def _one_page(records: list[R], *, more: bool = False) -> tuple[tuple[R, ...], bool]:
+    """Return as many as an answer holds, and whether there are more."""
+    return tuple(records[:MAX_PAGE]), more or len(records) > MAX_PAGE

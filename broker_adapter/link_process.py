@@ -151,10 +151,9 @@ class LinkProcess:
 
     def give_way(self) -> None:
         """Let other programs have the processors first, in this life and from the start of each that follows."""
-        if not self._gives_way:
-            self._gives_way = True
-            if self._process is not None:
-                let_others_go_first(self._process.pid)
+        self._gives_way = True
+        if self._process is not None:
+            let_others_go_first(self._process.pid)
 
     def call(self, command: AnyCommand, on_result: OnResult, deadline_s: float) -> bool:
         """Hand `command` over, or queue it; return False if the queue is full (then nothing is called back)."""

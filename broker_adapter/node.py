@@ -343,10 +343,11 @@ class AdapterNode:
             return
         state = self.connection.state
         if state == "attached" and self.catalogue.ready and self.trading.ready:
+            if self.life.state == "starting":
+                # What was read until here was waited for: without it nothing is traded.
+                self.links.let_history_wait()
+                self.life.busy_for(0)
             self.life.state = "degraded" if self.catalogue.problems else "ready"
-            # What was read until here was waited for: without it nothing is traded.
-            self.links.let_history_wait()
-            self.life.busy_for(0)
         elif self.life.state != "starting":
             self.life.state = "degraded"
 

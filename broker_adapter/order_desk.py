@@ -129,7 +129,7 @@ class OrderDesk:
     @property
     def last_deals(self) -> tuple[Deal, ...]:
         """The newest deals of the account, oldest first."""
-        return tuple(self._watch.last_deals)
+        return self._watch.last_deals
 
     @property
     def positions(self) -> tuple[Position, ...]:

@@ -79,8 +79,7 @@ class Terminal:
             # Whole seconds of at most a page together, or one second that holds more.
             ends = sorted({of_second(each) for each in found})
             fitting = [end for end in ends if sum(of_second(each) <= end for each in found) <= PAGE]
-            whole = len(found) <= PAGE
-            through_s = command.to_s if whole else (fitting or ends)[-1 if fitting else 0]
+            through_s = command.to_s if len(found) <= PAGE else max(fitting, default=ends[0])
             page: Any = tuple(each for each in found if of_second(each) <= through_s)
             deals = command.what == "deals"
             answer = HistoryPage(() if deals else page, page if deals else (), through_s, self.login, SERVER)
