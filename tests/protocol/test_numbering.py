@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from protocol import event_follower, tick_healer
 from protocol import messages as m
-from protocol import tick_healer
 from protocol.clock import ManualClock
 from protocol.errors import BusError, EventsGone, NoAnswer, NoConnection, NotFound
 from protocol.event_follower import EventFollower
@@ -517,6 +517,23 @@ def test_events_during_the_join_are_kept() -> None:
     taken.on_reply(snapshot(1, log_id="a", offset=1, epoch=1))
     assert log.expected == ("a", 2)
     log.loop.close()
+
+
+def test_live_events_held_back_are_bounded_and_what_was_dropped_is_fetched(
+    joined: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_follower, "MAX_BUFFERED", 3)
+    follower = EventFollower(
+        joined.loop, joined.asks, on_event=joined._on_event, on_snapshot=None, position=EventPosition("a", 1)
+    )
+    joined.write()  # lost
+    for _ in range(100):
+        follower.on_live(joined.write())
+    assert held(follower, beside=(Loop,)) == 3
+    joined.answer(most=10)
+    while joined.asks.waiting:
+        joined.answer(most=10)
+    assert (follower.position, follower.live) == (EventPosition("a", 102), True)
 
 
 def test_a_beacon_older_than_what_was_handled_is_no_lost_log(joined: Log) -> None:
