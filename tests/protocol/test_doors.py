@@ -638,3 +638,14 @@ def test_what_was_heard_on_the_wire_is_worth_nothing(house: House) -> None:
     tap.close()
     assert seen == ["once"]
     assert house.service.malformed == 0
+
+
+def test_refused_keys_without_end_are_counted_and_the_first_are_logged(
+    house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.zap._MAX_LOGGED", 3)
+    for number in range(6):
+        stranger = house.asker(new_identity(f"stranger-{number}"))
+        house.until(lambda one=stranger: one.refused)  # type: ignore[misc]
+    assert sum("key without the role" in record.message for record in caplog.records) == 3
+    assert house.peer.gatekeeper.refused == 6
