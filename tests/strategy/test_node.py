@@ -16,15 +16,25 @@ from mt5bus.settings import Bus, Settings, StrategySettings
 from protocol.errors import BusError
 from protocol.keys import KeyStore
 from protocol.loop import Loop
-from protocol.messages import Beacon, GetRates, PositionEvent, StateUpdate
+from protocol.messages import BarUpdate, Beacon, GetRates, PositionEvent, StateUpdate
 from strategy.inputs import Occurred
 from strategy.node import StrategyNode
 from strategy.replay import decisions, first_difference, logged, replay
-from strategy.runner import Runner
+from strategy.runner import Runner, WaitedTooLong
 from strategy.sdk import Context, Strategy
 from tests.strategy.example_strategies import Eager, OnEveryBar, Raises, Recorder
 from tests.strategy.fake_adapter import FakeAdapter, Journal, free_ports
-from tests.strategy.samples import PERIOD_MS, START_MS, account, bar, class_path, example_path, intent, position
+from tests.strategy.samples import (
+    PERIOD_MS,
+    START_MS,
+    TIMEFRAME,
+    account,
+    bar,
+    class_path,
+    example_path,
+    intent,
+    position,
+)
 
 DEADLINE_S = 20.0
 
@@ -498,3 +508,14 @@ class ShortLived(Recorder):
     def on_bar(self, context: Context, symbol: str, bar: Bar) -> None:
         super().on_bar(context, symbol, bar)
         context.buy(symbol, 0.1, ttl_ms=100)
+
+
+def test_inputs_that_wait_for_the_adapter_are_bounded_and_end_the_node(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strategy.runner.MAX_WAITING", 3)
+    system.start_node(Recorder)
+    for number in range(3):
+        system.runner.on_bar("EURUSD", BarUpdate(1, number + 1, 0, TIMEFRAME, 0, bar(number)))
+    with pytest.raises(WaitedTooLong, match="3 inputs waited while it was joining: starting anew"):
+        system.runner.on_bar("EURUSD", BarUpdate(1, 4, 0, TIMEFRAME, 0, bar(3)))
