@@ -284,6 +284,7 @@ class AccountWatch:
     def _alert_lasting(self, read: BrokerRead, batch: Batch) -> None:
         """Tell a person of orders that stay unknown for longer than evidence should take."""
         limit_ns = round(2 * self._settings.not_executed_after_s * 1e9)
+        self._alerted &= self._unknown_since_ns.keys()
         for number, since_ns in self._unknown_since_ns.items():
             intent = self._book.by_number(number)
             lasting = read.started_ns - since_ns >= limit_ns and number not in self._alerted

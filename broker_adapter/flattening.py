@@ -107,6 +107,8 @@ class Flattening:
         """
         under_way = self._open.get(strategy)
         if under_way is None or self._is_elsewhere(under_way):
+            if under_way is not None:
+                self._forget(under_way)
             self._began_ns[strategy] = self._clock.monotonic_ns()
             account = self._desk.account
             server, login = ("", 0) if account is None else (account.server, account.login)
@@ -114,7 +116,9 @@ class Flattening:
 
     def end(self, batch: Batch, *, strategy: str) -> None:
         """Leave open what is still open."""
-        if self._open.pop(strategy, None) is not None:
+        ended = self._open.pop(strategy, None)
+        if ended is not None:
+            self._forget(ended)
             batch.records.append(MetaRecord(_META + strategy, ""))
 
     def covers(self, strategy: str) -> bool:
@@ -362,12 +366,15 @@ class Flattening:
     def _finish(self, flatten: Flatten) -> None:
         if not self._journal.has_room:
             return
-        self._attempts = {n: a for n, a in self._attempts.items() if not n.startswith(f"{flatten.serial}:")}
-        self._empty_since_ns.pop(flatten.strategy, None)
         batch = Batch()
         self._alert(batch, flatten, "flattened", "warning", f"{_whose(flatten)} closed: nothing of it is open any more")
         self.end(batch, strategy=flatten.strategy)
         self._desk.ledger.commit(batch)
+
+    def _forget(self, flatten: Flatten) -> None:
+        self._attempts = {n: a for n, a in self._attempts.items() if not n.startswith(f"{flatten.serial}:")}
+        self._empty_since_ns.pop(flatten.strategy, None)
+        self._began_ns.pop(flatten.strategy, None)
 
     def _alert(self, batch: Batch, flatten: Flatten, code: str, severity: str, text: str) -> None:
         account = self._desk.account

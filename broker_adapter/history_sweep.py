@@ -94,4 +94,6 @@ class HistorySweep:
             self._ask()
         else:
             self.running = False
-            self._on_done(Swept(self._from_s, self._to_s, tuple(self._orders), tuple(self._deals)))
+            swept = Swept(self._from_s, self._to_s, tuple(self._orders), tuple(self._deals))
+            self._orders, self._deals = [], []  # the next sweep is a day away
+            self._on_done(swept)

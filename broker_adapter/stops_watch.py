@@ -154,6 +154,8 @@ class StopsWatch:
     def _are(self, intent: Intent, stops: str, batch: Batch) -> None:
         if stops != "unchecked":
             self._since_ns.pop(intent.number, None)
+        if stops != "repairing":
+            self._repairs.discard(intent.number)
         self._ledger.amend(batch, msgspec.structs.replace(intent, stops=stops))
 
 

@@ -26,6 +26,7 @@ from protocol.messages import AlertEvent, StrategyAlive, StrategyPresence
 LOOK_INTERVAL_S = 0.5
 _LONGEST_LOOK_NS = 2_000_000_000  # after a longer pause it was we who did not listen
 _MOST_STRATEGIES = 1000
+_MOST_SYMBOLS = 1000  # of one strategy; what is heard is kept, shown, and looked through at every order
 _META = "strategy:"
 _ALERT = "strategy_silent"
 
@@ -89,11 +90,14 @@ class StrategyWatch:
         """Take note of a sign of life.
 
         Raises:
-            ValidationFailed: It names no strategy, or there are too many.
+            ValidationFailed: It names no strategy, there are too many, or it trades too many symbols.
         """
         name = alive.strategy
         if not name.isprintable() or not name:
             raise ValidationFailed("strategy: is empty or has control characters", {"field": "strategy"})
+        if len(alive.symbols) > _MOST_SYMBOLS:
+            text = f"symbols: {len(alive.symbols)} of them; at most {_MOST_SYMBOLS} are taken from one strategy"
+            raise ValidationFailed(text, {"field": "symbols"})
         heard = self._heard.get(name)
         if heard is None and len(self._heard) >= _MOST_STRATEGIES:
             raise ValidationFailed(f"strategy: {_MOST_STRATEGIES} others were heard of already", {"field": "strategy"})

@@ -43,7 +43,8 @@ class JsonFormatter(logging.Formatter):
 
     def hide(self, secret: Secret) -> None:
         """Replace this text in every record from now on; an empty one is ignored."""
-        if secret:
+        # A link is handed the password at every login.
+        if secret and secret.reveal() not in self._hidden:
             self._hidden.append(secret.reveal())
 
     def format(self, record: logging.LogRecord) -> str:

@@ -21,7 +21,7 @@ from protocol.messages import MAX_PAGE, GetMissedTicks, GetTickRange, GetTicks, 
 from protocol.numbering import IN_ORDER, Gap, Sequence
 from protocol.ticks import RECORD_BYTES
 
-MAX_WAITING_BATCHES = 20_000
+MAX_WAITING = 20_000  # batches and gaps
 DEADLINE_S = 5.0
 RETRY_S = 0.2
 GIVE_UP_S = 60.0
@@ -149,8 +149,7 @@ class TickStream:
             self.gaps += 1
             self.unhealed += 1
             return
-        self._waiting.append(LifeGap(epoch))
-        self._heal()
+        self._wait_for(LifeGap(epoch))
 
     def _note(self, gap: Gap | None) -> None:
         if gap is None:
@@ -160,12 +159,20 @@ class TickStream:
             self.unhealed += 1
             self.lost += gap.missing
             return
+        self._wait_for(gap)
+
+    def _wait_for(self, gap: Gap | LifeGap) -> None:
+        # Beacons alone, without a tick, can tell of one gap after the other.
+        self._make_room()
         self._waiting.append(gap)
         self._heal()
 
+    def _make_room(self) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            self._give_up("too much waits behind it")
+
     def _hold(self, batch: TickBatch) -> None:
-        if len(self._waiting) >= MAX_WAITING_BATCHES:
-            self._give_up("too many ticks wait behind it")
+        self._make_room()
         if self._waiting:
             self._waiting.append(batch)
         else:

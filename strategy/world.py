@@ -37,7 +37,7 @@ from strategy.inputs import PositionMark
 REQUESTED = "requested"
 UNRESOLVED = "unresolved"
 FINAL_STATES = frozenset({"refused", "done", "rejected", "not_executed", UNRESOLVED})
-_KEPT = 5_000  # outcomes and closed positions remembered, newest first
+_KEPT = 5_000  # outcomes and closed positions remembered: the newest
 _AWAIT_MS = 30_000  # a filled order's position is awaited so long before the symbol is free again
 _ENTRY_OUT = 1
 
@@ -99,7 +99,9 @@ class World:
         self._remember(outcome)
         filled = outcome.state == "done" and outcome.action == "open" and outcome.position
         if filled and outcome.position not in self.positions and outcome.position not in self._closed:
-            self._awaited[outcome.position] = (outcome.symbol, now_ms)
+            # A position that was closed between two reads is never shown: it is not waited for any longer than that.
+            recent = {name: each for name, each in self._awaited.items() if now_ms - each[1] < _AWAIT_MS}
+            self._awaited = recent | {outcome.position: (outcome.symbol, now_ms)}
         return True
 
     def apply(self, body: EventBody, *, now_ms: int) -> bool:
@@ -220,8 +222,9 @@ class World:
             self._in_flight.pop(identifier, None)
         else:
             self._in_flight[identifier] = order.symbol
-        while len(self.orders) > _KEPT and next(iter(self.orders)) not in self._in_flight:
-            self.orders.popitem(last=False)
+        while len(self.orders) - len(self._in_flight) > _KEPT:
+            # Not simply the oldest: one that stays without an outcome would keep every order that came after it.
+            del self.orders[next(name for name in self.orders if name not in self._in_flight)]
 
     def _symbol_of(self, request: OrderRequest) -> str:
         match request:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import FrameType
@@ -60,6 +61,8 @@ START_ATTEMPTS = 3
 """Ends before the first `ready` that make a start of the system fail."""
 MAX_DRAIN = 1_000
 """Messages of nodes read in one go: far more than honest ones send between two pings."""
+MAX_STRANGERS = 100
+"""Lives of second nodes that are remembered, so that each is told of once; of older ones it is told again."""
 _ENVELOPE_PARTS = 3
 
 log = logging.getLogger(__name__)
@@ -108,7 +111,7 @@ class SupervisorNode:
         self.failure = ""
         self._up_once = False
         self._last_ping_ns = loop.clock.monotonic_ns()
-        self._strangers: set[str] = set()
+        self._strangers: deque[str] = deque(maxlen=MAX_STRANGERS)
         self.malformed = 0
 
         keys = KeyStore(loaded.home.keys)
@@ -401,7 +404,7 @@ class SupervisorNode:
             self._save_adoption()
             self._ping(process)
         elif hello.instance not in self._strangers:
-            self._strangers.add(hello.instance)
+            self._strangers.append(hello.instance)
             log.warning(
                 "a second node of that name runs and is left alone",
                 extra={"target": process.name, "stranger_pid": hello.pid, "process_pid": process.pid},

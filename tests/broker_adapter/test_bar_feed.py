@@ -260,3 +260,23 @@ def test_records_and_bars_are_the_same() -> None:
     bars = [Bar(START, 1.0, 1.2, 1.0, 1.1, 50, 9, 3), Bar(START + MINUTE, 1.1, 1.1, 1.1, 1.1, 1, -2)]
     assert bars_from(rates_array(rates_from(bars))) == bars
     assert rates_from([]) == b""
+
+
+def test_bars_that_wait_for_one_to_be_completed_are_bounded(late: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker_adapter.bar_feed._MOST_HELD", 3)
+    late.terminal.waiting = []  # it never answers
+    late.ticks(*((2000 + 5000 * number, 1.1) for number in range(5)))
+    assert (late.of("S5"), late.feed.missed) == ([], 0)
+    late.ticks((27_000, 1.1))
+    assert late.feed.missed == 1
+    assert [bar.open_time_ms - START for _, bar in late.of("S5")] == [5000, 10_000, 15_000, 20_000]
+    late.ticks((32_000, 1.1))
+    assert late.of("S5")[-1][1].open_time_ms - START == 25_000
+
+
+def test_bars_that_wait_for_the_comparison_are_bounded_and_the_dropped_ones_counted(rig: Rig) -> None:
+    rig.terminal.is_attached = False
+    count = 4096 + 10
+    rig.ticks(*((MINUTE * number, 1.1) for number in range(count + 1)))
+    assert len(rig.of("M1")) == count
+    assert rig.feed.unchecked_dropped == 10

@@ -199,3 +199,30 @@ def test_a_name_that_is_none_is_refused(watched: Watched, name: str) -> None:
     reply = watched.requests.ask(watched.world, StrategyAlive(1, name, ("EURUSD",), watched.world.journal.epoch, 1))
     assert isinstance(reply, ErrorReply)
     assert reply.details["field"] == "strategy"
+
+
+def test_the_strategies_heard_of_are_bounded_and_one_more_is_refused(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker_adapter.strategy_watch._MOST_STRATEGIES", 3)
+    for name in ("a", "b", "c"):
+        watched.say(name)
+    epoch, now_ns = watched.world.journal.epoch, watched.world.clock.monotonic_ns()
+    reply = watched.requests.ask(watched.world, StrategyAlive(1, "d", ("EURUSD",), epoch, now_ns))
+    assert isinstance(reply, ErrorReply)
+    assert (reply.code, reply.details["field"]) == ("validation_failed", "strategy")
+    watched.wait(1, "a")
+    assert [each.name for each in watched.requests.watch.presences()] == ["a", "b", "c"]
+    watched.requests.watch.forget("b", lambda: None)
+    watched.say("d")
+    assert [each.name for each in watched.requests.watch.presences()] == ["a", "c", "d"]
+
+
+def test_a_strategy_of_too_many_symbols_is_refused_and_not_kept(watched: Watched) -> None:
+    most = tuple(f"S{number}" for number in range(1000))
+    watched.say("a", symbols=most)
+    epoch, now_ns = watched.world.journal.epoch, watched.world.clock.monotonic_ns()
+    reply = watched.requests.ask(watched.world, StrategyAlive(1, "b", (*most, "S1000"), epoch, now_ns))
+    assert isinstance(reply, ErrorReply)
+    assert (reply.code, reply.details["field"]) == ("validation_failed", "symbols")
+    assert [len(each.symbols) for each in watched.requests.watch.presences()] == [1000]

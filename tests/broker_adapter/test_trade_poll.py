@@ -24,6 +24,7 @@ from protocol.loop import Loop
 from protocol.messages import DealEvent, SubmitOrder
 from tests.broker_adapter.fake_api import filled
 from tests.broker_adapter.fake_broker import LOGIN, SERVER, World
+from tests.held import held
 
 DAY_S = 86_400
 NOW_S = 1_760_000_000
@@ -370,3 +371,15 @@ def test_symbols_that_are_never_learned_hold_nothing_back_for_ever(rig: Rig) -> 
     for _ in range(130):
         rig.look(1.0)
     assert learning.reads
+
+
+@pytest.mark.parametrize("count", [4, 400])
+def test_what_was_swept_and_told_is_not_kept(rig: Rig, count: int) -> None:
+    before = held(rig.poll, beside=(Loop,))
+    rig.terminal.deals = {ticket: NOW_S - 6 * DAY_S + 60 * ticket for ticket in range(1, count + 1)}
+    rig.terminal.orders = dict(rig.terminal.deals)
+    while not rig.reads or len(list(rig.reads[-1].deals)) < count:
+        rig.look()
+    rig.look()
+    assert list(rig.reads[-1].deals) == []
+    assert held(rig.poll, beside=(Loop,)) == before

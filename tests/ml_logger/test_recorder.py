@@ -14,8 +14,11 @@ from ml_logger.rows import Batch
 from ml_logger.store import FILE_NAME, Store, open_store, store_url
 from mt5bus.config import Loaded
 from protocol.errors import NotReady
+from protocol.loop import Loop
 from protocol.messages import DealEvent, Event, EventBody, GetDeals, GetEvents, GetRates, GetSnapshot
 from protocol.numbering import EventPosition
+from protocol.requests import Requester
+from tests.held import held
 from tests.ml_logger import facts
 from tests.ml_logger.contents import everything, table
 from tests.ml_logger.fake_adapter import ADAPTER, FakeAdapter, make_home
@@ -330,3 +333,20 @@ def test_silent_adapter_is_told(adapter: FakeAdapter, start: Start, monkeypatch:
     monkeypatch.setattr("ml_logger.recorder.SILENCE_S", 0.0)
     assert node.report().detail == "no beacon from the adapter"
     assert not node.recorder.ready
+
+
+def test_nothing_is_gathered_while_the_store_stalls(adapter: FakeAdapter, start: Start, home: Loaded) -> None:
+    node = start()
+    adapter.publish(*bodies(facts.life_of_an_order(1, 1)))
+    adapter.until(holds(adapter, node))
+    with closing(sqlite3.connect(home.home.store / FILE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        counts = []
+        for number in range(2, 42, 10):
+            for each in range(number, number + 10):
+                adapter.publish(*bodies(facts.life_of_an_order(0, each)))
+            adapter.until(lambda: "locked" in node.report().detail)
+            counts.append(held(node.recorder, beside=(Loop, Store, Requester)))
+        other.execute("ROLLBACK")
+    assert max(counts) <= counts[0] + home.settings.logger.rows_per_commit, counts
+    adapter.until(holds(adapter, node))

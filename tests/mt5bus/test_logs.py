@@ -14,7 +14,8 @@ import pytest
 from mt5bus import logs
 from mt5bus.home import Home
 from mt5bus.logs import DailyFile, JsonFormatter
-from mt5bus.secret import Secret
+from mt5bus.secret import MASK, Secret
+from tests.held import held
 
 
 @pytest.fixture
@@ -112,3 +113,13 @@ def test_a_lone_surrogate_does_not_lose_the_record(home: Home) -> None:
 def test_a_crash_leaves_its_last_words_in_a_file(home: Home) -> None:
     logs.setup("adapter", home)
     assert (home.logs / "adapter-faults.txt").exists()
+
+
+def test_a_secret_that_is_hidden_again_and_again_is_held_once() -> None:
+    formatter = JsonFormatter("link")
+    for _ in range(100):
+        formatter.hide(Secret("canary"))
+    formatter.hide(Secret("other"))
+    assert held(formatter) == 2
+    line = formatter.format(logging.LogRecord("x", logging.INFO, "", 0, "canary and other", (), None))
+    assert json.loads(line)["event"] == f"{MASK} and {MASK}"

@@ -34,6 +34,7 @@ from protocol.requests import Requester
 from protocol.service import Caller, Service
 from protocol.sockets import bind_router, connect_dealer, connect_requester, connect_subscriber
 from protocol.zap import Gatekeeper
+from tests.held import held
 from tests.protocol.rig import FRIEND, SERVER, STRANGER, Peer, quiet_address
 from tests.protocol.samples import MESSAGES
 from tests.waiting import eventually
@@ -334,6 +335,23 @@ def test_deadline_and_late_reply(house: House) -> None:
     caller.reply(m.Done(request.id))
     assert isinstance(house.ask(asker), m.Done)
     assert asker.outstanding == 0
+
+
+def test_requests_that_nobody_answers_leave_nothing_behind(house: House) -> None:
+    """The callers are dropped, the deadlines pass: neither side holds more than before."""
+    house.service.handle(m.GetAccount, lambda request, caller: None)
+    asker = house.asker()
+    house.connected(asker)
+    before = held(asker, house.service, beside=(Loop,))
+    errors: list[BusError] = []
+    for _ in range(300):
+        asker.ask(m.GetAccount, on_reply=lambda reply: None, on_error=errors.append, deadline_s=0.05)
+    house.until(lambda: len(errors) == 300, "every deadline")
+    assert asker.outstanding == 0
+    assert isinstance(house.ask(asker), m.Done)
+    # One set for each key that ever waited: it is empty, its callers are gone.
+    assert held(asker, house.service, beside=(Loop,)) <= before + 1
+    assert house.service.crowded == 0
 
 
 def test_each_of_many_requests_gets_its_own_answer(house: House) -> None:
@@ -638,3 +656,14 @@ def test_what_was_heard_on_the_wire_is_worth_nothing(house: House) -> None:
     tap.close()
     assert seen == ["once"]
     assert house.service.malformed == 0
+
+
+def test_refused_keys_without_end_are_counted_and_the_first_are_logged(
+    house: House, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.zap._MAX_LOGGED", 3)
+    for number in range(6):
+        stranger = house.asker(new_identity(f"stranger-{number}"))
+        house.until(lambda one=stranger: one.refused)  # type: ignore[misc]
+    assert sum("key without the role" in record.message for record in caplog.records) == 3
+    assert house.peer.gatekeeper.refused == 6

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from protocol.clock import ManualClock, SystemClock
 from protocol.loop import Loop
+from tests.held import held
 from tests.waiting import eventually
 
 
@@ -231,3 +232,16 @@ def test_what_is_read_after_a_freeze_may_have_waited_since_it_began(loop: Loop, 
     assert turn_after(0.9) == 5.9
     assert turn_after(0.2) == 0.2
     assert turn_after(2.0) == 2.0
+
+
+def test_a_cancelled_timer_is_forgotten_when_it_would_have_been_due(loop: Loop, clock: ManualClock) -> None:
+    """Every request with a deadline leaves one when its answer comes."""
+    before = held(loop)
+    for _ in range(1000):
+        loop.after(5, lambda: None).cancel()
+        clock.advance(0.1)
+        loop.turn(0)
+        assert held(loop) <= before + 5 / 0.1 + 1
+    clock.advance(5)
+    loop.turn(0)
+    assert held(loop) == before

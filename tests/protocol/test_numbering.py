@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from protocol import event_follower, tick_healer
 from protocol import messages as m
-from protocol import tick_healer
 from protocol.clock import ManualClock
 from protocol.errors import BusError, EventsGone, NoAnswer, NoConnection, NotFound
 from protocol.event_follower import EventFollower
@@ -20,6 +20,7 @@ from protocol.loop import Loop
 from protocol.numbering import EventPosition, Gap, Sequence, Verdict
 from protocol.tick_healer import TickPlace, TickStream
 from protocol.ticks import TICK_DTYPE
+from tests.held import held
 from tests.protocol.fake_adapter import bids, snapshot, tick_records
 
 MS = 1_700_000_000_000
@@ -183,7 +184,7 @@ def test_failures_are_tried_again_then_given_up(ticks: Ticks) -> None:
 
 
 def test_a_gap_given_up_while_asked_for_does_not_block_the_next(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tick_healer, "MAX_WAITING_BATCHES", 3)
+    monkeypatch.setattr(tick_healer, "MAX_WAITING", 3)
     ticks.stream.arrive(batch(1))
     ticks.stream.arrive(batch(3))
     ticks.stream.arrive(batch(5))  # waiting: gap 2, tick 3, gap 4, tick 5: one too many
@@ -194,6 +195,49 @@ def test_a_gap_given_up_while_asked_for_does_not_block_the_next(ticks: Ticks, mo
     assert ticks.delivered == [(1, n) for n in (1, 3, 4, 5, 6)]
     ticks.stream.arrive(batch(7))
     assert ticks.delivered[-1] == (1, 7)
+
+
+def test_gaps_that_only_beacons_tell_of_are_bounded(ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each beacon of a stream whose ticks do not come tells of one more gap, and nobody answers."""
+    monkeypatch.setattr(tick_healer, "MAX_WAITING", 3)
+    ticks.stream.arrive(batch(1))
+    for last in range(2, 5):
+        ticks.stream.beacon(1, last)
+    assert (ticks.stream.gaps, ticks.stream.unhealed) == (3, 0)
+    for last in range(5, 100):
+        ticks.stream.beacon(1, last)
+    assert (ticks.stream.gaps, ticks.stream.unhealed, ticks.stream.lost) == (98, 95, 95)
+    while ticks.stream.healing:
+        ticks.answer()
+    ticks.stream.arrive(batch(100))
+    assert ticks.delivered == [(1, n) for n in (1, 97, 98, 99, 100)]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 3), st.booleans(), st.booleans()), max_size=80))
+def test_what_waits_for_a_gap_is_bounded_and_told(steps: list[tuple[int, int, bool, bool]]) -> None:
+    """Ticks and beacons that skip ahead, with answers now and then: what waits stays within the bound, and every tick
+    is delivered, waits, or is counted as lost."""
+    ticks = Ticks()
+    limit, number = 5, 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tick_healer, "MAX_WAITING", limit)
+        ticks.stream.arrive(batch(1))
+        for ahead, count, is_beacon, answered in steps:
+            if is_beacon:
+                number += ahead
+                ticks.stream.beacon(1, number)
+            else:
+                ticks.stream.arrive(batch(number + ahead, count))
+                number += ahead + count - 1
+            if answered and ticks.asks.waiting:
+                ticks.answer()
+            assert held(ticks.stream, beside=(Loop,)) <= limit
+        while ticks.stream.healing:
+            ticks.answer()
+    assert len(ticks.delivered) + ticks.stream.lost == number
+    assert ticks.delivered == sorted(set(ticks.delivered))
+    ticks.loop.close()
 
 
 def test_without_healing_a_gap_is_counted() -> None:
@@ -230,8 +274,8 @@ class History:
 
     @staticmethod
     def index(time_ms: int, taken: int) -> int:
-        """Return how many ticks stand before a place."""
-        return (time_ms - MS) * 3 + taken
+        """Return how many ticks stand before a place; none before the history's beginning."""
+        return max(0, (time_ms - MS) * 3 + taken)
 
     @staticmethod
     def place(index: int) -> TickPlace:
@@ -473,6 +517,23 @@ def test_events_during_the_join_are_kept() -> None:
     taken.on_reply(snapshot(1, log_id="a", offset=1, epoch=1))
     assert log.expected == ("a", 2)
     log.loop.close()
+
+
+def test_live_events_held_back_are_bounded_and_what_was_dropped_is_fetched(
+    joined: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_follower, "MAX_BUFFERED", 3)
+    follower = EventFollower(
+        joined.loop, joined.asks, on_event=joined._on_event, on_snapshot=None, position=EventPosition("a", 1)
+    )
+    joined.write()  # lost
+    for _ in range(100):
+        follower.on_live(joined.write())
+    assert held(follower, beside=(Loop,)) == 3
+    joined.answer(most=10)
+    while joined.asks.waiting:
+        joined.answer(most=10)
+    assert (follower.position, follower.live) == (EventPosition("a", 102), True)
 
 
 def test_a_beacon_older_than_what_was_handled_is_no_lost_log(joined: Log) -> None:

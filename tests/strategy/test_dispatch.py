@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,8 @@ from strategy.inputs import (
     TicksArrived,
 )
 from strategy.sdk import Strategy
+from strategy.world import FINAL_STATES, World
+from tests.held import held
 from tests.strategy.example_strategies import Eager, Raises, Recorder
 from tests.strategy.samples import (
     START_MS,
@@ -203,6 +206,46 @@ def test_symbol_is_busy_until_the_filled_order_s_position_shows() -> None:
     assert context.busy("EURUSD")
     life.feed(Occurred(event(3, PositionEvent("changed", position()))))
     assert not context.busy("EURUSD")
+
+
+def test_position_that_never_shows_is_not_awaited_for_ever() -> None:
+    """Opened and closed between two reads of the terminal: the deals come, and no position event."""
+    world = World("test")
+    counts = []
+    for number in range(1, 201):
+        now_ms = START_MS + number * 1000
+        world.note_order(intent(f"order-{number}", "done", position=number), now_ms=now_ms)
+        assert world.busy("EURUSD", now_ms=now_ms)
+        counts.append(held(world) - len(world.orders))
+    assert not world.busy("EURUSD", now_ms=now_ms + 30_000)
+    assert counts[-1] == counts[50]
+
+
+def test_order_without_an_outcome_keeps_no_others_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("strategy.world._KEPT", 3)
+    world = World("test")
+    world.note_order(intent("stuck", "unknown"), now_ms=START_MS)
+    for number in range(100):
+        world.note_order(intent(f"order-{number}", "refused"), now_ms=START_MS)
+    assert list(world.orders) == ["stuck", "order-97", "order-98", "order-99"]
+    assert world.busy("EURUSD", now_ms=START_MS)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["requested", "intended", "unknown", "done", "refused"])))
+)
+def test_orders_remembered_are_those_without_an_outcome_and_the_newest_others(steps: list[tuple[int, str]]) -> None:
+    kept = 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("strategy.world._KEPT", kept)
+        world = World("test")
+        for number, state in steps:
+            if number not in {int(name) for name, order in world.orders.items() if order.state in FINAL_STATES}:
+                world.note_order(intent(str(number), state), now_ms=START_MS)
+            open_ones = {name for name, order in world.orders.items() if order.state not in FINAL_STATES}
+            assert {order.client_order_id for order in world.in_flight()} == open_ones
+            assert len(world.orders) - len(open_ones) <= kept
+            assert str(number) in world.orders
 
 
 def test_unknown_order_keeps_its_symbol_busy() -> None:

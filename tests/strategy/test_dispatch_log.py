@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgpack
+import msgspec
 import pytest
 
 from mt5bus.errors import ConfigError
@@ -163,3 +164,23 @@ def test_log_of_a_newer_version_is_refused() -> None:
 def test_replay_of_a_class_that_is_gone_says_so() -> None:
     with pytest.raises(ConfigError, match="there is no class"):
         list(replay([Record(1, began(make(), class_path="tests.strategy.samples:Gone"))]))
+
+
+def test_what_a_disk_does_not_take_is_held_up_to_a_bound_and_then_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "log"
+    log = DispatchLog(folder, wall_ms=Wall())
+    records = [Record(number, Ended("quiet"), (), "it raised") for number in range(10)]
+    size = len(msgspec.msgpack.encode(records[0]))
+    monkeypatch.setattr("strategy.dispatch_log._MOST_HELD_BYTES", 3 * size)
+    folder.rename(tmp_path / "away")
+    for record in records:
+        log.append(record)
+    assert log.dropped == 7
+    assert log.refused
+    (tmp_path / "away").rename(folder)
+    log.flush()
+    assert list(logged(folder)) == records[:3]
+    assert not log.refused
+    log.close()

@@ -16,15 +16,28 @@ from mt5bus.settings import Bus, Settings, StrategySettings
 from protocol.errors import BusError
 from protocol.keys import KeyStore
 from protocol.loop import Loop
-from protocol.messages import Beacon, GetRates, PositionEvent, StateUpdate
+from protocol.messages import BarUpdate, Beacon, GetRates, PositionEvent, StateUpdate
+from protocol.numbering import EventPosition
 from strategy.inputs import Occurred
 from strategy.node import StrategyNode
 from strategy.replay import decisions, first_difference, logged, replay
-from strategy.runner import Runner
+from strategy.runner import Runner, WaitedTooLong
 from strategy.sdk import Context, Strategy
+from tests.held import held
 from tests.strategy.example_strategies import Eager, OnEveryBar, Raises, Recorder
 from tests.strategy.fake_adapter import FakeAdapter, Journal, free_ports
-from tests.strategy.samples import PERIOD_MS, START_MS, account, bar, class_path, example_path, intent, position
+from tests.strategy.samples import (
+    LOG_ID,
+    PERIOD_MS,
+    START_MS,
+    TIMEFRAME,
+    account,
+    bar,
+    class_path,
+    example_path,
+    intent,
+    position,
+)
 
 DEADLINE_S = 20.0
 
@@ -498,3 +511,49 @@ class ShortLived(Recorder):
     def on_bar(self, context: Context, symbol: str, bar: Bar) -> None:
         super().on_bar(context, symbol, bar)
         context.buy(symbol, 0.1, ttl_ms=100)
+
+
+def test_inputs_that_wait_for_the_adapter_are_bounded_and_end_the_node(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strategy.runner.MAX_WAITING", 3)
+    system.start_node(Recorder)
+    for number in range(3):
+        system.runner.on_bar("EURUSD", BarUpdate(1, number + 1, 0, TIMEFRAME, 0, bar(number)))
+    with pytest.raises(WaitedTooLong, match="3 inputs waited while it was joining: starting anew"):
+        system.runner.on_bar("EURUSD", BarUpdate(1, 4, 0, TIMEFRAME, 0, bar(3)))
+
+
+def _trade(system: System, node: StrategyNode, *, first: int, count: int) -> None:
+    """Let another life of the adapter complete some bars, with an order at each, and close what is opened."""
+    adapter, journal = system.start_adapter(), system.journal
+    system.until(
+        lambda: system.runner.live and any(alive.epoch == adapter.epoch for alive in journal.alive),
+        "a strategy that repeats its beacons",
+    )
+    adapter.lose_replies = 1
+    submitted = len(journal.submitted)
+    for number in range(first, first + count):
+        adapter.tick((START_MS + number * PERIOD_MS, 1.1))
+        adapter.bar(bar(number))
+    system.until(lambda: len(journal.submitted) == submitted + count, "an order at each bar")
+    for identifier in list(journal.positions):
+        adapter.event(PositionEvent("closed", journal.positions.pop(identifier)))
+    system.until_settled()
+    end = EventPosition(LOG_ID, len(journal.events))
+    system.until(lambda: node.subscriber.position == end, "every event")
+    system.until(lambda: not (node.queries.outstanding or node.orders.outstanding), "answers or deadlines")
+
+
+def test_a_strategy_that_trades_on_holds_no_more_in_memory(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks, bars, orders, positions that come and go, lost replies, and another life of the adapter each time."""
+    monkeypatch.setattr("strategy.world._KEPT", 5)
+    monkeypatch.setattr("strategy.outbox.ANSWER_S", 0.2)
+    monkeypatch.setattr("strategy.presence._ANSWER_S", 0.2)
+    node = system.start_node(OnEveryBar)
+    counts = []
+    for first in range(0, 60, 10):
+        _trade(system, node, first=first, count=10)
+        counts.append(held(node, beside=(Loop,)))
+        system.stop_adapter()
+    assert max(counts[3:]) <= max(counts[:3]), counts

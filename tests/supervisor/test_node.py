@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,14 +12,19 @@ from threading import Event
 import msgspec
 import psutil
 import pytest
+import zmq
 
 from mt5bus.config import Loaded
+from protocol import codec
 from protocol.errors import NoConnection
+from protocol.keys import KeyStore
 from protocol.loop import Loop
+from protocol.messages import Hello
+from protocol.sockets import connect_dealer
 from supervisor.children import ChildSpec, find_running
 from supervisor.control import Control
 from supervisor.instance import read_running
-from supervisor.node import SupervisorNode
+from supervisor.node import MAX_STRANGERS, SupervisorNode
 from supervisor.status import ProcessStatus, SystemStatus
 from tests.supervisor.stub_system import all_specs, make_home, node_spec, stub_terminal
 from tests.waiting import eventually
@@ -347,3 +353,33 @@ def test_after_a_sleep_of_its_own_the_supervisor_kills_nobody(loaded: Loaded) ->
         if process.poll() is None:
             process.kill()
             process.wait(10)
+
+
+def test_second_nodes_are_told_of_once_and_only_the_newest_are_remembered(
+    loaded: Loaded, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start(node_spec(loaded, "adapter"))
+    running.until_running()
+    keys = KeyStore(loaded.home.keys)
+    address, server_key = loaded.settings.bus.pings, keys.server_key("supervisor")
+    context = running.loop.context
+    socket = connect_dealer(context, address, identity=keys.identity("adapter"), server_key=server_key)
+
+    def say_hello(number: int) -> None:
+        hello = Hello("adapter", f"life-{number}", os.getpid(), 0.0, "1", "ready")
+        socket.send_multipart([b"", codec.encode(hello)])
+
+    def told() -> int:
+        return sum(record.message.startswith("a second node") for record in caplog.records)
+
+    try:
+        running.until(lambda _: socket.poll(0, zmq.POLLOUT), what="the connection")
+        for number in range(MAX_STRANGERS + 1):
+            say_hello(number)
+        say_hello(MAX_STRANGERS)  # known
+        say_hello(0)  # forgotten
+        say_hello(MAX_STRANGERS + 1)  # new, and last: every one before it was read
+        running.until(lambda _: told() >= MAX_STRANGERS + 3, what="every second node")
+        assert told() == MAX_STRANGERS + 3
+    finally:
+        socket.close(linger=0)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.restarts import RestartHistory, RestartPolicy, backoff_s
+from tests.held import held
 
 POLICY = RestartPolicy(backoff_first_s=0.5, backoff_max_s=4.0, max_restarts=5, window_s=100.0)
 
@@ -56,6 +57,16 @@ def test_no_window_ever_holds_more_restarts_than_allowed(gaps_s: list[float]) ->
             granted.append(now_s)
     for end in granted:
         assert sum(end - POLICY.window_s <= moment <= end for moment in granted) <= POLICY.max_restarts + 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 200), st.booleans()), max_size=200))
+def test_only_the_restarts_of_the_window_are_remembered(ends: list[tuple[float, bool]]) -> None:
+    history, now_s = RestartHistory(POLICY), 0.0
+    for gap_s, asked in ends:
+        now_s += gap_s
+        if history.after_end(now_s=now_s, ran_s=0.0) is None and asked:
+            history.forgive()
+        assert held(history) <= POLICY.max_restarts
 
 
 def test_a_negative_count_is_refused() -> None:
