@@ -25,7 +25,7 @@ from protocol.messages import DealEvent, Event, LoggerReport
 from protocol.requests import Requester
 from protocol.subscriber import StreamSubscriber
 from tests.ml_logger import facts
-from tests.ml_logger.contents import everything
+from tests.ml_logger.contents import everything, locked
 from tests.ml_logger.fake_adapter import ADAPTER, FakeAdapter, make_home
 from tests.ml_logger.test_recorder import bodies, expected
 
@@ -139,27 +139,23 @@ def test_stalled_store_changes_nothing_for_the_publisher_nor_for_others(
     start()
     adapter.publish(*bodies(facts.life_of_an_order(0, 1)))
     adapter.until(lambda: stored_offset(home) == adapter.last_offset)
-    with (
-        closing(OtherReader(adapter.loop, home)) as other,
-        closing(sqlite3.connect(home.home.store / FILE_NAME, isolation_level=None)) as lock,
-    ):
+    with closing(OtherReader(adapter.loop, home)) as other:
         adapter.until(lambda: other.streams.live and "ml_logger" in adapter.peers)
-        lock.execute("BEGIN IMMEDIATE")
-        turns_ns: list[int] = []
-        for number in range(2, 300):
-            adapter.publish(*bodies(facts.life_of_an_order(0, number)))
-            before_ns = adapter.loop.clock.monotonic_ns()
-            adapter.loop.turn(1)
-            turns_ns.append(adapter.loop.clock.monotonic_ns() - before_ns)
-        adapter.until(lambda: len(other.offsets) == adapter.last_offset - 9, what="the other reader's events")
+        with locked(home.home.store):
+            turns_ns: list[int] = []
+            for number in range(2, 300):
+                adapter.publish(*bodies(facts.life_of_an_order(0, number)))
+                before_ns = adapter.loop.clock.monotonic_ns()
+                adapter.loop.turn(1)
+                turns_ns.append(adapter.loop.clock.monotonic_ns() - before_ns)
+            adapter.until(lambda: len(other.offsets) == adapter.last_offset - 9, what="the other reader's events")
 
-        def degraded() -> bool:
-            adapter.ping()
-            return bool(adapter.pongs) and adapter.pongs[-1].state == "degraded"
+            def degraded() -> bool:
+                adapter.ping()
+                return bool(adapter.pongs) and adapter.pongs[-1].state == "degraded"
 
-        adapter.until(degraded, what="a pong that tells of the stall")
-        assert stored_offset(home) == 9
-        lock.execute("ROLLBACK")
+            adapter.until(degraded, what="a pong that tells of the stall")
+            assert stored_offset(home) == 9
         assert other.offsets == list(range(10, adapter.last_offset + 1))
         assert sorted(turns_ns)[len(turns_ns) // 2] < 100_000_000
         adapter.until(lambda: stored_offset(home) == adapter.last_offset)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from ml_logger.node import LoggerNode
 from ml_logger.rows import Batch
-from ml_logger.store import FILE_NAME, Store, open_store, store_url
+from ml_logger.store import Store, open_store, store_url
 from mt5bus.config import Loaded
 from protocol.errors import NotReady
 from protocol.loop import Loop
@@ -20,7 +18,7 @@ from protocol.numbering import EventPosition
 from protocol.requests import Requester
 from tests.held import held
 from tests.ml_logger import facts
-from tests.ml_logger.contents import everything, table
+from tests.ml_logger.contents import everything, locked, table
 from tests.ml_logger.fake_adapter import ADAPTER, FakeAdapter, make_home
 
 MINUTE_MS = 60_000
@@ -163,12 +161,10 @@ def test_what_the_store_holds_is_acknowledged_and_no_more(
     adapter.publish(DealEvent(facts.deal(1)))
     node = start()
     adapter.until(lambda: adapter.acknowledged == {"": EventPosition(facts.LOG, 1)}, what="registered and caught up")
-    with closing(sqlite3.connect(home.home.store / FILE_NAME, isolation_level=None)) as blocker:
-        blocker.execute("BEGIN IMMEDIATE")
+    with locked(home.home.store):
         adapter.publish(DealEvent(facts.deal(2)))
         adapter.until(lambda: node.recorder.trouble, what="the store refusing")
         assert adapter.acknowledged == {"": EventPosition(facts.LOG, 1)}
-        blocker.execute("ROLLBACK")
     adapter.until(lambda: adapter.acknowledged == {"": EventPosition(facts.LOG, 2)}, what="the rest")
     with opened(home) as store:
         assert store.position(ADAPTER) == EventPosition(facts.LOG, 2)
@@ -312,15 +308,13 @@ def test_stalled_store_leaves_events_in_the_log(adapter: FakeAdapter, start: Sta
     node = start()
     adapter.publish(*bodies(facts.life_of_an_order(1, 1)))
     adapter.until(holds(adapter, node))
-    with closing(sqlite3.connect(home.home.store / FILE_NAME, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with locked(home.home.store):
         for number in range(2, 100):
             adapter.publish(*bodies(facts.life_of_an_order(0, number)))
         adapter.until(lambda: "locked" in node.report().detail)
         assert not node.recorder.ready
         assert node.report().event_offset == 9
         adapter.until(lambda: node.life.state == "degraded")
-        other.execute("ROLLBACK")
     adapter.until(holds(adapter, node))
     with opened(home) as store:
         assert everything(store) | {"coverage": []} == expected(adapter.events)
@@ -339,14 +333,12 @@ def test_nothing_is_gathered_while_the_store_stalls(adapter: FakeAdapter, start:
     node = start()
     adapter.publish(*bodies(facts.life_of_an_order(1, 1)))
     adapter.until(holds(adapter, node))
-    with closing(sqlite3.connect(home.home.store / FILE_NAME, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with locked(home.home.store):
         counts = []
         for number in range(2, 42, 10):
             for each in range(number, number + 10):
                 adapter.publish(*bodies(facts.life_of_an_order(0, each)))
             adapter.until(lambda: "locked" in node.report().detail)
             counts.append(held(node.recorder, beside=(Loop, Store, Requester)))
-        other.execute("ROLLBACK")
     assert max(counts) <= counts[0] + home.settings.logger.rows_per_commit, counts
     adapter.until(holds(adapter, node))

@@ -20,7 +20,7 @@ from ml_logger.store import FILE_NAME, Counts, Store, open_store, store_url
 from protocol.messages import DealEvent, Event, OrderEvent, PositionEvent
 from protocol.numbering import EventPosition
 from tests.ml_logger import facts
-from tests.ml_logger.contents import everything, table
+from tests.ml_logger.contents import everything, locked, table
 
 ADAPTER = "main"
 ACCOUNT = Account(facts.SERVER, facts.LOGIN)
@@ -174,11 +174,8 @@ def test_hostile_values_are_kept_as_far_as_databases_can(store: Store) -> None:
 def test_failed_batch_leaves_nothing_and_is_told(store: Store, tmp_path: Path) -> None:
     write_events(store, HISTORY[:3])
     before = everything(store)
-    with closing(sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreUnavailable, match="locked"):
-            write_events(store, HISTORY[3:])
-        other.execute("ROLLBACK")
+    with locked(tmp_path), pytest.raises(StoreUnavailable, match="locked"):
+        write_events(store, HISTORY[3:])
     assert everything(store) == before
     write_events(store, HISTORY[3:])
     assert store.counts.deals == 3
