@@ -11,7 +11,7 @@ from broker_adapter.order_states import State, after_restart
 from broker_adapter.witnesses import parse_magic
 from protocol.messages import OrderCounts
 
-REMEMBERED = 20_000  # attributions kept in memory; beyond it they are looked up again
+_REMEMBERED = 20_000  # attributions kept in memory; beyond it they are looked up again
 
 
 class IntentBook:
@@ -122,7 +122,7 @@ class IntentBook:
         if found is None:
             found = self._attribute(*key)
             cache = self._attributed if found[1] else self._unattributed
-            if len(cache) >= REMEMBERED:
+            if len(cache) >= _REMEMBERED:
                 cache.clear()
             cache[key] = found
         return found

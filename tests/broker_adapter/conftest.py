@@ -7,7 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.broker_adapter.fake_broker import World
 from tests.broker_adapter.rig import Rig
+from tests.broker_adapter.served import Requests
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Return an order desk on a hedging account of the fake broker, ready for orders."""
+    it = World(tmp_path).ready()
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def requests(world: World) -> Requests:
+    """Return the requests of the orders socket, served from the world's desk."""
+    return Requests().serve(world)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,13 +12,6 @@ from market.instrument import OrderFlag
 from protocol.messages import AlertEvent, CloseBy, ClosePosition, DealEvent, PositionEvent, SubmitOrder
 from tests.broker_adapter.fake_account import NETTING
 from tests.broker_adapter.fake_broker import EURUSD, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    it = World(tmp_path).ready()
-    yield it
-    it.close()
 
 
 def opened(world: World, name: str, side: str, volume: float) -> int:

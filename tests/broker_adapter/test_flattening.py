@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -15,21 +14,10 @@ from broker_adapter.order_ledger import Batch
 from market.risk import TradingMode
 from protocol.messages import AlertEvent, Done, SetTradingMode, SubmitOrder
 from tests.broker_adapter.fake_broker import LOGIN, SERVER, World, answered, result
-from tests.broker_adapter.test_order_service import Requests, buy
+from tests.broker_adapter.served import Requests
+from tests.broker_adapter.test_order_service import buy
 
 FLATTEN = SetTradingMode(1, "halted", flatten=True)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    it = World(tmp_path).ready()
-    yield it
-    it.close()
-
-
-@pytest.fixture
-def requests(world: World) -> Requests:
-    return Requests().serve(world)
 
 
 def refusing(retcode: int) -> Callable[[Send], LinkResult]:

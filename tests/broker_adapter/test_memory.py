@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from broker_adapter import intent_book
 from broker_adapter.account_records import Records
 from broker_adapter.account_watch import LAST_DEALS
 from broker_adapter.broker_state import BrokerRead
@@ -15,22 +13,10 @@ from broker_adapter.journal import Journal
 from broker_adapter.link_messages import SendOutcome
 from protocol.messages import AlertEvent, CancelOrder, ClosePosition, Done, SettleOrder, SetTradingMode, SubmitOrder
 from tests.broker_adapter.fake_broker import World, answered, result
-from tests.broker_adapter.test_order_service import Requests
+from tests.broker_adapter.served import Requests
 from tests.held import held
 
 DAYS_S = 10 * 86_400.0  # longer than an order is watched for a late fill, and than what was told is remembered
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    it = World(tmp_path).ready()
-    yield it
-    it.close()
-
-
-@pytest.fixture
-def requests(world: World) -> Requests:
-    return Requests().serve(world)
 
 
 def in_memory(world: World, requests: Requests) -> int:
@@ -124,7 +110,7 @@ def given_up_flattening(world: World, requests: Requests, name: str) -> None:
 def test_orders_that_are_over_leave_nothing_in_memory(
     world: World, requests: Requests, fate: Callable[[World, Requests, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intent_book, "REMEMBERED", 1)
+    monkeypatch.setattr("broker_adapter.intent_book._REMEMBERED", 1)
     counts = []
     for number in range(LAST_DEALS):
         fate(world, requests, f"order-{number}")

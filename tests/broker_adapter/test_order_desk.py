@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -27,13 +27,6 @@ from protocol.messages import (
     SubmitOrder,
 )
 from tests.broker_adapter.fake_broker import EURUSD, World, answered, result
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    it = World(tmp_path).ready()
-    yield it
-    it.close()
 
 
 def buy(name: str = "a", volume: float = 0.1, **more: object) -> SubmitOrder:

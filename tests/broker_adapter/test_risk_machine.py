@@ -13,7 +13,7 @@ from market.risk import TradingMode
 from mt5bus.settings import Risk
 from protocol.messages import ClosePosition, Deal, ErrorReply, Quote, SetTradingMode, SubmitOrder
 from tests.broker_adapter.fake_broker import BID, World
-from tests.broker_adapter.test_order_service import Requests
+from tests.broker_adapter.served import Requests
 
 LIMITS = Risk(
     max_volume_per_order=0.5,

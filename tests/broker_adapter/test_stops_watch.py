@@ -19,13 +19,6 @@ SET_STOPS = 6
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    it = World(tmp_path).ready()
-    yield it
-    it.close()
-
-
-@pytest.fixture
 def netting(tmp_path: Path) -> Iterator[World]:
     it = World(tmp_path, margin_mode=NETTING).ready()
     yield it

@@ -12,7 +12,8 @@ from broker_adapter.strategy_watch import LOOK_INTERVAL_S
 from mt5bus.settings import Adapter, Risk, StrategySettings
 from protocol.messages import AlertEvent, ClosePosition, Done, ErrorReply, SetTradingMode, StrategyAlive, SubmitOrder
 from tests.broker_adapter.fake_broker import World
-from tests.broker_adapter.test_order_service import Requests, buy
+from tests.broker_adapter.served import Requests
+from tests.broker_adapter.test_order_service import buy
 
 LIMIT_S = 5.0
 

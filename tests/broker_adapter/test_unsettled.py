@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -20,16 +19,9 @@ from protocol.messages import (
     UnsettledOrder,
 )
 from tests.broker_adapter.fake_broker import World
-from tests.broker_adapter.test_order_service import Requests
+from tests.broker_adapter.served import Requests
 
 DAY_S = 86_400.0
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    it = World(tmp_path).ready()
-    yield it
-    it.close()
 
 
 def buy(name: str = "a", strategy: str = "confluence") -> SubmitOrder:
